@@ -1,0 +1,1 @@
+"""What is done to pixels: resampling, preparation for a network, augmentation, duplicates."""
