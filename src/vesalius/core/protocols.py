@@ -11,7 +11,7 @@ from vesalius.core.cohort import Cohort
 from vesalius.core.finding import Finding
 from vesalius.core.grid import Array
 from vesalius.core.image import Image
-from vesalius.core.report import Picture, Plot, Score, Table
+from vesalius.core.report import Metric, Picture, Plot, Score, Table
 
 RESEARCH_ONLY = "Research use only. Not a medical device; not for diagnosis or treatment."
 
@@ -65,6 +65,7 @@ class Task(Protocol):
     """What is asked of a cohort. Returns figures as data, so that reporting never branches by task."""
 
     name: str
+    primary: str  # the measure that headlines and the order of cases go by, such as "dice"
 
     def problems(self, cohort: Cohort) -> list[str]:
         """Everything that keeps this cohort from answering the question, each with its remedy."""
@@ -76,6 +77,10 @@ class Task(Protocol):
 
     def score(self, arm: str, case: Case, prediction: Prediction) -> list[Score]:
         """Every measure of one prediction against the case's truth."""
+        ...
+
+    def sentences(self, scores: Sequence[Score], metrics: Sequence[Metric], rival: str) -> list[str]:
+        """The findings in plain words, who won first; `rival` names the rival in running text."""
         ...
 
     def tables(self, scores: Sequence[Score]) -> list[Table]:

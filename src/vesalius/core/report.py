@@ -108,6 +108,8 @@ class Report:
         scores: every value per case and class, from which the metrics were computed.
         tables, plots, pictures: what the task wants shown, in order.
         card: the model's card, the part that a reader of the report needs.
+        arms: what each arm is called in running text, such as "the network", by arm.
+        facts: what was evaluated on what, when and how, in words by heading.
     """
 
     title: str
@@ -119,3 +121,5 @@ class Report:
     plots: tuple[Plot, ...] = ()
     pictures: tuple[Picture, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
+    arms: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
