@@ -1,0 +1,1 @@
+"""The bedside: ONNX session, sliding window, exact inverse of the preparation. Never imports torch."""
