@@ -203,9 +203,7 @@ class Grid:
     def from_json(cls, data: dict[str, Any]) -> Grid:
         """The grid that `as_json` described."""
         i, j, k = data["shape"]
-        return cls(
-            (i, j, k), np.array(data["affine"]), data["frame_of_reference"], data["placed"], data["unit"]
-        )
+        return cls((i, j, k), np.array(data["affine"]), data["frame_of_reference"], data["placed"], data["unit"])
 
 
 def reorient(array: Array, order: Sequence[int], flips: Sequence[bool]) -> Array:

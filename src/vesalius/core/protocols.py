@@ -91,8 +91,6 @@ class Task(Protocol):
         """Plots that the report shows."""
         ...
 
-    def pictures(
-        self, case: Case, predictions: Mapping[str, Prediction], scores: Sequence[Score]
-    ) -> list[Picture]:
+    def pictures(self, case: Case, predictions: Mapping[str, Prediction], scores: Sequence[Score]) -> list[Picture]:
         """Pictures of one case: truth and each arm's prediction."""
         ...

@@ -1,0 +1,268 @@
+"""The command line: one subcommand per step, built from it. No logic stands here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.terminal import Terminal
+
+app = typer.Typer(
+    name="vesalius",
+    help="From a folder of scans to a private, honest study. Research use only, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
+CohortFolder = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder of the cohort.")]
+
+
+def run(step: Callable[[Terminal], object], *, as_json: bool, quiet: bool) -> None:
+    """Run a step and turn what became of it into output and an exit status.
+
+    0: done. 1: done, some inputs were set aside. 2: wrong usage, unexpected error or no usable input.
+    """
+    terminal = Terminal(quiet=quiet)
+    error: VesaliusError | None = None
+    try:
+        result = step(terminal)
+    except VesaliusError as raised:
+        error = raised
+    except KeyboardInterrupt:
+        error = UsageError("Interrupted.", remedy="Run the same command again to go on.")
+    terminal.finish()
+    status = 2 if error else 1 if terminal.aside else 0
+    if as_json:
+        figures: dict[str, Any] = {"status": status, **terminal.figures, "set_aside": terminal.aside}
+        if error:
+            figures["error"] = {"what": error.what, "remedy": error.remedy, "file": error.file}
+        sys.stdout.write(json.dumps(figures, indent=2, allow_nan=False, default=str) + "\n")
+    elif error is None and not quiet and result is not None and type(result).__str__ is not object.__str__:
+        terminal.show(result)
+    if error:
+        terminal.fail(str(error))
+    raise typer.Exit(status)
+
+
+@app.command()
+def ingest(
+    source: Annotated[list[Path], typer.Argument(help="Files, folders, zip archives or DICOMDIRs.")],
+    into: Annotated[Path, typer.Option(help="Folder of the cohort; made where there is none.")],
+    patient: Annotated[str | None, typer.Option(help="Column of --table that names the patient.")] = None,
+    case: Annotated[str | None, typer.Option(help="Column of --table that joins files.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV that says which files belong together.")] = None,
+    key: Annotated[str | None, typer.Option(help="Column of --table that names the files.")] = None,
+    patient_from: Annotated[str | None, typer.Option(help="Regular expression; its group is the patient.")] = None,
+    roles: Annotated[Path | None, typer.Option(help="TOML of role rules for this cohort.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring scans through the door into a de-identified cohort."""
+    from vesalius.steps.ingest import ingest as step
+
+    run(
+        lambda progress: step(
+            source, into=into, patient=patient, case=case, table=table, key=key, patient_from=patient_from,
+            roles=roles, seed=seed, progress=progress,
+        ),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def label(
+    cohort: CohortFolder,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks called like their images.")] = None,
+    names: Annotated[str | None, typer.Option(help="What the values mean: 1=anterior,2=posterior.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV of covariates.")] = None,
+    key: Annotated[str | None, typer.Option(help="Column of --table that names the files.")] = None,
+    patient: Annotated[str | None, typer.Option(help="Column that names patients; never stored.")] = None,
+    ignore: Annotated[int | None, typer.Option(help="Mask value left out of loss and scores.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace masks that are there already.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Join masks and tables to the cases."""
+    from vesalius.steps.label import label as step
+
+    run(
+        lambda progress: step(
+            cohort, masks=masks, names=parse_names(names), table=table, key=key, patient=patient, ignore=ignore,
+            replace=replace, seed=seed, progress=progress,
+        ),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def split(
+    cohort: CohortFolder,
+    column: Annotated[str | None, typer.Option(help="Covariate with the words train and test.")] = None,
+    from_file: Annotated[Path | None, typer.Option("--from", help="nnU-Net's splits_final.json.")] = None,
+    fold: Annotated[int, typer.Option(help="Entry of splits_final.json that is measured on.")] = 0,
+    test_share: Annotated[float, typer.Option(help="Share of patients to measure on.", min=0.01, max=0.9)] = 0.2,
+    folds: Annotated[int, typer.Option(help="Folds of the training part.", min=2)] = 5,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Replace a split that is there already.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw or fix which patients are learned from and which are measured on."""
+    from vesalius.steps.split import split as step
+
+    run(
+        lambda progress: step(
+            cohort, column=column, from_file=from_file, fold=fold, test_share=test_share, folds=folds,
+            redraw=redraw, seed=seed, progress=progress,
+        ),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def fit(
+    cohort: CohortFolder,
+    task: Annotated[str, typer.Argument(help="segmentation")] = "segmentation",
+    minutes: Annotated[float, typer.Option(help="Budget of the command, the rival apart.", min=0.1)] = 15.0,
+    to: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
+    inputs: Annotated[str | None, typer.Option(help="Roles of the images to learn from: T1,FLAIR.")] = None,
+    folds: Annotated[int, typer.Option(help="Networks of a cross-validated ensemble.", min=1)] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    plan: Annotated[Path | None, typer.Option(help="card.json whose plan is used again.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    rival: Annotated[bool, typer.Option(help="Fit the hand-designed rival too.")] = True,
+    licence: Annotated[str, typer.Option(help="Licence of the data, for the card.")] = "",
+    attribution: Annotated[str, typer.Option(help="Attribution of the data, for the card.")] = "",
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn a model within a budget, beside its hand-designed rival."""
+    from vesalius.steps.fit import fit as step
+
+    roles = [role.strip() for role in inputs.split(",")] if inputs else None
+    run(
+        lambda progress: step(
+            cohort, task, minutes=minutes, to=to, inputs=roles, folds=folds, resume=resume, plan=plan,
+            device=device, rival=rival, licence=licence, attribution=attribution, seed=seed, progress=progress,
+        ),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder of a model, or the name of a shipped one.")],
+    on: Annotated[Path, typer.Option(help="Folder of the cohort to measure on.")],
+    to: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
+    rival: Annotated[bool, typer.Option(help="Measure the hand-designed rival too.")] = True,
+    open_report: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model and its rival on patients that it has not seen."""
+    from vesalius.steps.evaluate import evaluate as step
+
+    run(
+        lambda progress: step(
+            model, on=on, to=to, rival=rival, open_report=open_report, seed=seed, progress=progress
+        ),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Folder of a model, or the name of a shipped one.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="Files, folders and DICOM series.")],
+    to: Annotated[Path, typer.Option(help="Folder for masks and predictions.csv.")],
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder that exists.")] = False,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a model on new scans."""
+    from vesalius.steps.predict import predict as step
+
+    run(
+        lambda progress: step(
+            model, inputs, to=to, force=force, threads=threads, seed=seed, progress=progress
+        ),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def show(
+    cohort: CohortFolder,
+    sources: Annotated[Path | None, typer.Option(help="Identified files to match, for who has the key.")] = None,
+    sheet: Annotated[bool, typer.Option(help="Draw the contact sheet.")] = True,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tell what is in a cohort and draw its contact sheet."""
+    from vesalius.steps.show import show as step
+
+    run(
+        lambda progress: step(cohort, sources=sources, sheet=sheet, seed=seed, progress=progress),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Budget of fitting.", min=0.1)] = 2.0,
+    shipped: Annotated[bool, typer.Option("--shipped", help="Outline the hippocampi of the MNI brain.")] = False,
+    open_report: Annotated[bool, typer.Option("--open/--no-open", help="Open the report.")] = True,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole chain on built-in data."""
+    from vesalius.steps.demo import demo as step
+
+    run(
+        lambda progress: step(
+            to, minutes=minutes, shipped=shipped, open_report=open_report, seed=seed, progress=progress
+        ),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+def parse_names(text: str | None) -> dict[int, str] | None:
+    """`1=anterior,2=posterior` as a mapping.
+
+    Raises:
+        typer.BadParameter: it has another form.
+    """
+    if text is None:
+        return None
+    names: dict[int, str] = {}
+    for part in text.split(","):
+        value, equals, name = part.partition("=")
+        if not equals or not value.strip().isdigit() or not name.strip():
+            raise typer.BadParameter("write names as 1=anterior,2=posterior")
+        names[int(value)] = name.strip()
+    return names
+
+
+def main() -> None:
+    """Entry point of the `vesalius` command."""
+    app()

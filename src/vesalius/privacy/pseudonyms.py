@@ -1,0 +1,87 @@
+"""Keyed pseudonyms: stable for who holds the key, unlinkable without it.
+
+BLAKE2b in its keyed mode (RFC 7693) with a separate personalisation per purpose, so that a patient number
+that equals a file name gets unrelated pseudonyms. The key is a random file in the user's data folder,
+readable by its owner only, and never stands in a cohort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vesalius.core.errors import UsageError
+
+KEY_BYTES = 32
+LONGEST_SHIFT_DAYS = 3650
+
+
+def key_path() -> Path:
+    """Where the key of this user stands."""
+    from platformdirs import user_data_path
+
+    return user_data_path("vesalius") / "pseudonyms.key"
+
+
+def load_key(path: Path | None = None) -> bytes:
+    """The user's key; a random one is made (mode 0600) where there is none.
+
+    Raises:
+        UsageError: the file is not a key.
+    """
+    path = path or key_path()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        key = path.read_bytes()
+    else:
+        key = secrets.token_bytes(KEY_BYTES)
+        with os.fdopen(handle, "wb") as file:
+            file.write(key)
+    if len(key) != KEY_BYTES:
+        raise UsageError(
+            "This is not a pseudonym key.",
+            remedy="Restore the key from a copy; without it pseudonyms cannot be repeated.",
+            file=path,
+        )
+    return key
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """Everything that is derived from the key. Its representation never shows the key."""
+
+    key: bytes = field(repr=False)
+
+    def _digest(self, purpose: str, value: str, size: int = 16) -> bytes:
+        person = purpose.encode()[:16]
+        return hashlib.blake2b(value.encode(), key=self.key, digest_size=size, person=person).digest()
+
+    def patient(self, identifier: str) -> str:
+        """Pseudonym of a patient: "P" and 16 hexadecimal digits."""
+        return "P" + self._digest("patient", identifier, 8).hex()
+
+    def case(self, patient: str, visit: str) -> str:
+        """Pseudonym of a visit of a patient."""
+        return "C" + self._digest("case", f"{patient}\n{visit}", 8).hex()
+
+    def image(self, content: str) -> str:
+        """Pseudonym of an image, from what it contains and what it was called."""
+        return "I" + self._digest("image", content, 8).hex()
+
+    def source(self, name: str) -> str:
+        """Pseudonym of the name of a file or folder."""
+        return "S" + self._digest("source", name, 12).hex()
+
+    def uid(self, uid: str) -> str:
+        """A UID in the 2.25 form (DICOM PS3.5 B.2) that stands for `uid`."""
+        number = int.from_bytes(self._digest("uid", uid, 16), "big")
+        return f"2.25.{number}"
+
+    def shift_days(self, patient: str) -> int:
+        """Whole days by which this patient's dates move into the past: 1 to 3650, the same for all of them."""
+        return 1 + int.from_bytes(self._digest("shift", patient, 8), "big") % LONGEST_SHIFT_DAYS

@@ -1,0 +1,228 @@
+"""fit: learn a model from the training part within a budget, and fit its hand-designed rival beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vesalius.core.case import Case
+from vesalius.core.cohort import TEST, TRAIN, Cohort
+from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.identity import seen_hash
+from vesalius.core.progress import Progress, Silent
+from vesalius.core.protocols import RESEARCH_ONLY, Task
+from vesalius.core.report import Metric
+
+if TYPE_CHECKING:
+    from vesalius.inference.segmenter import Segmenter
+
+_MEASURING_SHARE = 0.03  # of the budget, kept for writing the bundle and measuring it on the test part
+_MEASURING_SECONDS = 10.0
+
+
+def fit(
+    cohort: str | Path | Cohort,
+    task: str = "segmentation",
+    *,
+    minutes: float = 15.0,
+    to: str | Path | None = None,
+    inputs: Sequence[str] | None = None,
+    folds: int = 1,
+    seed: int = 0,
+    resume: bool = False,
+    plan: str | Path | None = None,
+    device: str | None = None,
+    network: Callable[..., Any] | None = None,
+    rival: bool = True,
+    licence: str = "",
+    attribution: str = "",
+    progress: Progress | None = None,
+) -> Segmenter:
+    """Fit a model to the training part of a cohort, measure it on the test part, and write its bundle.
+
+    Args:
+        cohort: the cohort or its folder. Its split is drawn first where there is none.
+        task: the question; `segmentation`.
+        minutes: budget of the whole process from start to written bundle; the rival's time comes on top and
+            is reported.
+        to: folder of the bundle; by default `models/<task>` in the cohort's folder.
+        inputs: roles of the images that the network takes, in order; by default the role that has the masks.
+        folds: 1 fits one network; 2 or more fit that many, each without one fold, as an ensemble.
+        seed: every random choice follows from it.
+        resume: go on from the checkpoint of an interrupted run with the same `to`.
+        plan: `card.json` whose plan is used again instead of measuring the machine.
+        device: "cpu" or "cuda"; by default CUDA where there is one.
+        network: a network of one's own, `network(channels, classes, dimensions) -> torch.nn.Module`.
+        rival: fit the hand-designed rival too.
+        licence, attribution: of the data, for the card.
+        progress: told how far the work is.
+
+    Returns:
+        The model, as it will be loaded at the bedside.
+
+    Raises:
+        UsageError: the cohort cannot answer the question, with every problem that it has.
+        MissingExtra: the training side is not installed.
+    """
+    from vesalius.steps.split import split
+    from vesalius.tasks import task_named
+
+    started = time.perf_counter()
+    progress = progress or Silent()
+    asked = task_named(task)
+    study = split(cohort, seed=seed, progress=progress)
+    problems = asked.problems(study)
+    if problems:
+        raise UsageError(" ".join(problems), file=study.folder)
+    roles = tuple(inputs) if inputs else (_labelled_role(study),)
+    train = usable(study.part(TRAIN), roles)
+    test = usable(study.part(TEST), roles)
+    if not train:
+        raise UsageError(f"No training case has masks and the inputs {', '.join(roles)}.", file=study.folder)
+    folder = Path(to) if to is not None else study.folder / "models" / task
+    work = folder.parent / f".{folder.name}.fitting"
+    reserve = _MEASURING_SECONDS + _MEASURING_SHARE * 60 * minutes
+    from vesalius.learning.fit import FitSettings, fit_segmentation
+
+    settings = FitSettings(
+        minutes=(60 * minutes - reserve - (time.perf_counter() - started)) / 60,
+        seed=seed, folds=folds, resume=resume, device=device, plan=_stored_plan(plan), inputs=roles,
+        network=network,
+    )  # fmt: skip
+    fitted = fit_segmentation(study, train, settings, work, progress)
+    card = {
+        **fitted.card,
+        **_card(study, task, folder.name, roles, train, seed),
+        "data": {"licence": licence, "attribution": attribution},
+    }
+    model = _measured(folder, fitted.files, card, asked, test, seed, progress)
+    _draw_curve(fitted.curve, folder)
+    shutil.rmtree(work, ignore_errors=True)
+    seconds = time.perf_counter() - started
+    progress.note(
+        model=str(folder), seconds=round(seconds, 1), budget_seconds=60 * minutes, plan=model.card["plan"],
+        metrics=model.card["metrics"],
+    )  # fmt: skip
+    progress.say(f"Fitted in {seconds / 60:.1f} of {minutes:g} minutes: {folder}. {RESEARCH_ONLY}")
+    if rival:
+        _fit_rival(asked, study, train, roles, progress)
+    return model
+
+
+def usable(cases: Sequence[Case], roles: Sequence[str]) -> tuple[Case, ...]:
+    """The cases that have truth and every input."""
+    return tuple(case for case in cases if case.label_image is not None and all(case.image(role) for role in roles))
+
+
+def _labelled_role(cohort: Cohort) -> str:
+    roles = Counter(case.label_image.role for case in cohort if case.label_image is not None)
+    return roles.most_common(1)[0][0]
+
+
+def _stored_plan(plan: str | Path | None) -> Mapping[str, Any] | None:
+    if plan is None:
+        return None
+    try:
+        card = json.loads(Path(plan).read_text(encoding="utf-8"))
+        return dict(card["plan"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError("There is no stored plan here.", remedy="Give the card.json of a model.", file=plan) from error
+
+
+def _card(
+    cohort: Cohort, task: str, name: str, roles: Sequence[str], train: Sequence[Case], seed: int
+) -> dict[str, Any]:
+    from vesalius import __version__
+    from vesalius.formats.roles import load_rules
+
+    assert cohort.split is not None
+    rules = load_rules((cohort.folder / "roles.toml").read_text(encoding="utf-8"))
+    patients = sorted({case.patient for case in train})
+    return {
+        "name": name,
+        "task": task,
+        "research_only": RESEARCH_ONLY,
+        "vesalius": __version__,
+        "classes": [
+            {
+                "value": label.value,
+                "name": label.name,
+                "code": {
+                    "value": label.code.value,
+                    "scheme": label.code.scheme,
+                    "meaning": label.code.meaning,
+                }
+                if label.code
+                else None,
+            }
+            for label in cohort.labels
+        ],
+        "ignore": cohort.ignore,
+        "inputs": list(roles),
+        "roles": rules.as_json(),
+        "seed": seed,
+        "cohort": {
+            "digest": cohort.digest,
+            "cases": len(train),
+            "patients": len(patients),
+            "split": cohort.split.how,
+        },
+        "patients_seen": sorted(seen_hash(patient) for patient in patients),
+        "metrics": [],
+        "finder": None,
+    }
+
+
+def _measured(
+    folder: Path,
+    files: Mapping[str, bytes],
+    card: dict[str, Any],
+    task: Task,
+    test: Sequence[Case],
+    seed: int,
+    progress: Progress,
+) -> Segmenter:
+    """Write the bundle, measure it on the test part as it will run at the bedside, and write the figures in."""
+    from vesalius.inference.segmenter import Segmenter
+    from vesalius.measures.summary import summarise
+    from vesalius.store.bundle import open_bundle, write_bundle
+
+    write_bundle(folder, files, card)
+    model = Segmenter(open_bundle(folder))
+    scores = []
+    for case in progress.track(test, "Measuring on the test part", len(test)):
+        images = [image for role in card["inputs"] if (image := case.image(role))]
+        try:
+            scores += task.score("model", case, model.predict(images))
+        except VesaliusError as error:
+            progress.set_aside(case.id, error.what, error.remedy)
+    metrics: tuple[Metric, ...] = summarise(scores, seed=seed)
+    card = {**card, "metrics": [metric.as_json() for metric in metrics]}
+    write_bundle(folder, files, card)
+    for metric in metrics:
+        if metric.name == "dice":
+            progress.say(f"Dice, {metric.class_name}: {metric}")
+    return Segmenter(open_bundle(folder))
+
+
+def _draw_curve(curve: Any, folder: Path) -> None:
+    from vesalius.reporting.plots import write_curve
+
+    write_curve(curve, folder.parent / f"{folder.name}.curve.png")
+
+
+def _fit_rival(task: Task, cohort: Cohort, train: Sequence[Case], roles: Sequence[str], progress: Progress) -> None:
+    from vesalius.classical.choice import rival_folder, save_rival
+
+    started = time.perf_counter()
+    progress.say("Fitting the hand-designed rival; this is not part of the budget.")
+    rival = task.rival(cohort)
+    save_rival(rival.fit(train, cohort, roles), rival_folder(cohort))
+    seconds = time.perf_counter() - started
+    progress.note(rival=rival.name, rival_seconds=round(seconds, 1))
+    progress.say(f"The rival is {rival.name}; it took {seconds / 60:.1f} minutes.")

@@ -1,0 +1,221 @@
+"""ingest: a folder of scans becomes a de-identified cohort."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+from vesalius.core.cohort import Cohort
+from vesalius.core.errors import UnusableInput, UsageError
+from vesalius.core.progress import Progress, Silent
+
+KEY_COLUMNS = ("input", "file", "image", "id")
+
+
+def ingest(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    into: str | Path,
+    patient: str | None = None,
+    case: str | None = None,
+    table: str | Path | None = None,
+    key: str | None = None,
+    patient_from: str | None = None,
+    roles: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Cohort:
+    """Bring scans through the door into a cohort, which is made where there is none.
+
+    What is in already is not added twice, so an interrupted run is finished by running it again. An input
+    that cannot be a correct image is set aside with its cause and remedy, and the others go on.
+
+    Args:
+        sources: files, folders, zip archives or DICOMDIRs.
+        into: the cohort's folder.
+        patient: column of `table` that says which patient a file without a header belongs to.
+        case: column of `table` that joins several files into one case; each file is its own case without.
+        table: CSV that is matched with the files by its `key` column.
+        key: column that names the files, with or without suffix; by default the first of input, file, image
+            and id that the table has.
+        patient_from: regular expression searched in a file's name; its first group, or the group called
+            `patient`, is the patient.
+        roles: TOML of role rules that replaces the cohort's own `roles.toml`.
+        seed: taken for the sake of a common signature; nothing here is random.
+        progress: told how far the work is.
+
+    Returns:
+        The cohort.
+
+    Raises:
+        UsageError: a source does not exist, or none of them holds a usable image.
+    """
+    from vesalius.formats.find import find_scans
+    from vesalius.formats.roles import DEFAULT_RULES, load_rules
+    from vesalius.formats.scan import Refused
+    from vesalius.privacy.door import Door
+    from vesalius.privacy.pseudonyms import Pseudonyms, load_key
+    from vesalius.store.cohort import open_cohort
+    from vesalius.store.database import create
+    from vesalius.store.files import write_text
+
+    progress = progress or Silent()
+    folder = Path(into)
+    paths = _existing([sources] if isinstance(sources, (str, Path)) else sources)
+    owners = Owners.of(table, key, patient, case, patient_from)
+    create(folder, folder.resolve().name)
+    rules_file = folder / "roles.toml"
+    if roles is not None or not rules_file.exists():
+        chosen = Path(roles).read_text(encoding="utf-8") if roles is not None else DEFAULT_RULES
+        load_rules(chosen)
+        write_text(rules_file, chosen)
+    rules = load_rules(rules_file.read_text(encoding="utf-8"))
+    door = Door(folder, Pseudonyms(load_key()))
+
+    counts: Counter[str] = Counter()
+    roles_seen: Counter[str] = Counter()
+    found = chain.from_iterable(find_scans(path) for path in paths)
+    for scan in progress.track(found, "Bringing scans in"):
+        try:
+            if isinstance(scan, Refused):
+                raise UnusableInput(scan.reason, remedy=scan.remedy)
+            role = rules.role(scan)
+            if role == "ignore":
+                counts["ignored"] += 1
+                continue
+            owner, visit = owners.of_scan(scan.name, scan.patient, scan.study)
+            new = door.admit(scan, role=role, patient=owner, visit=visit)
+            counts["added" if new else "already"] += 1
+            roles_seen[role] += 1
+        except UnusableInput as error:
+            counts["set aside"] += 1
+            door.set_aside(scan.name, error.what, error.remedy)
+            progress.set_aside(scan.name, error.what, error.remedy)
+    if not counts["added"] and not counts["already"]:
+        raise UsageError(
+            "No usable image was found.",
+            remedy="See what was set aside above; nothing was added.",
+            file=paths[0],
+        )
+    progress.note(
+        cohort=str(folder), added=counts["added"], already=counts["already"], ignored=counts["ignored"],
+        roles=dict(sorted(roles_seen.items())),
+    )  # fmt: skip
+    progress.say(_summary(counts, roles_seen, folder))
+    return open_cohort(folder)
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Which patient and visit an input belongs to: by its header, a table, a pattern, or its own name."""
+
+    rows: dict[str, tuple[str, str]]
+    pattern: re.Pattern[str] | None
+
+    @classmethod
+    def of(
+        cls,
+        table: str | Path | None,
+        key: str | None,
+        patient: str | None,
+        case: str | None,
+        patient_from: str | None,
+    ) -> Owners:
+        """Parse the options once.
+
+        Raises:
+            UsageError: a column is missing, the pattern is not valid, or options contradict each other.
+        """
+        if (patient or case) and table is None:
+            raise UsageError("--patient and --case name columns of a table.", remedy="Add --table FILE.csv.")
+        pattern = None
+        if patient_from is not None:
+            try:
+                pattern = re.compile(patient_from)
+            except re.error as error:
+                raise UsageError(f"--patient-from is not a regular expression: {error}.") from error
+            if pattern.groups < 1:
+                raise UsageError("--patient-from has no group.", remedy="Put brackets around the patient's part.")
+        rows: dict[str, tuple[str, str]] = {}
+        if table is not None:
+            for name, row in read_keyed(Path(table), key):
+                for column in (patient, case):
+                    if column is not None and column not in row:
+                        raise UsageError(f"The table has no column {column!r}.", file=table)
+                rows[name] = (row[patient] if patient else "", row[case] if case else "")
+        return cls(rows, pattern)
+
+    def of_scan(self, name: str, patient: str, study: str) -> tuple[str, str]:
+        """(patient, visit) of an input, both identified.
+
+        Raises:
+            UnusableInput: a pattern was given and does not fit the name.
+        """
+        from vesalius.formats.names import without_suffix
+
+        plain = without_suffix(name)
+        for candidate in (name, plain, PurePosixPath(name).name, PurePosixPath(plain).name):
+            if candidate in self.rows:
+                owner, visit = self.rows[candidate]
+                return owner or patient or plain, visit or study or plain
+        if self.pattern is not None and not patient:
+            match = self.pattern.search(name)
+            if match is None:
+                raise UnusableInput(
+                    "The pattern of --patient-from does not fit the name of this input.",
+                    remedy="Widen the pattern, or name patients in a table.",
+                )
+            patient = match.groupdict().get("patient") or match.group(1)
+        return patient or plain, study or plain
+
+
+def read_keyed(table: Path, key: str | None) -> Iterable[tuple[str, dict[str, str]]]:
+    """Rows of a CSV with the name of the file they speak of.
+
+    Raises:
+        UsageError: the table cannot be read or has no such column.
+    """
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("The table cannot be read as UTF-8 text.", file=table) from error
+    try:
+        dialect: type[csv.Dialect] = csv.Sniffer().sniff(text[:4096], delimiters=",;\t")
+    except csv.Error:
+        dialect = csv.excel
+    reader = csv.DictReader(text.splitlines(), dialect=dialect)
+    columns = list(reader.fieldnames or [])
+    chosen = key or next((column for column in KEY_COLUMNS if column in columns), None)
+    if chosen is None or chosen not in columns:
+        raise UsageError(
+            f"The table has no column {key!r}." if key else "The table has no column that names the files.",
+            remedy=f"Name it with --key; the columns are {', '.join(columns)}.",
+            file=table,
+        )
+    for row in reader:
+        yield (
+            row[chosen].strip(),
+            {name: (value or "").strip() for name, value in row.items() if name is not None},
+        )
+
+
+def _existing(sources: Iterable[str | Path]) -> list[Path]:
+    paths = [Path(source) for source in sources]
+    if not paths:
+        raise UsageError("No source was given.", remedy="Name files or folders of scans.")
+    for path in paths:
+        if not path.exists():
+            raise UsageError("This source does not exist.", remedy="Check its spelling.", file=path)
+    return paths
+
+
+def _summary(counts: Counter[str], roles: Counter[str], folder: Path) -> str:
+    parts = [f"{counts['added']} added"]
+    parts += [f"{counts[key]} {key}" for key in ("already", "ignored", "set aside") if counts[key]]
+    table = ", ".join(f"{role}: {count}" for role, count in sorted(roles.items()))
+    return f"{folder}: {', '.join(parts)}. Roles: {table}."

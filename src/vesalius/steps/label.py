@@ -1,0 +1,234 @@
+"""label: what is known about the cases: masks on their images' grids, and columns of tables."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vesalius.core.cohort import Cohort
+from vesalius.core.errors import UnusableInput, UsageError
+from vesalius.core.grid import Array, Grid
+from vesalius.core.progress import Progress, Silent
+from vesalius.steps.ingest import read_keyed
+
+if TYPE_CHECKING:
+    from vesalius.privacy.door import Door
+
+
+def label(
+    cohort: str | Path | Cohort,
+    *,
+    masks: str | Path | None = None,
+    names: Mapping[int, str] | None = None,
+    table: str | Path | None = None,
+    key: str | None = None,
+    patient: str | None = None,
+    ignore: int | None = None,
+    replace: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Cohort:
+    """Join truth to the cases by the pseudonyms of their sources' names or instances.
+
+    A mask is checked against its image and never resampled without a word: another grid, values without a
+    name, numbers that are not whole, and a second mask for one image set it aside with the remedy.
+
+    Args:
+        cohort: the cohort or its folder.
+        masks: a folder or file of masks: NIfTI, NRRD, MHA or PNG called like their images (also with an
+            ending such as `_mask` or `_seg`), DICOM SEG or RTSTRUCT that refer to their images.
+        names: what the values mean; the values of SEG and RTSTRUCT are given by these names.
+        table: CSV of covariates; columns that could identify are left out and named.
+        key: column of the table that names the files.
+        patient: column of the table that names patients; it is never stored.
+        ignore: value that loss and scores leave out.
+        replace: let a mask take the place of one that is there.
+        seed: taken for the sake of a common signature; nothing here is random.
+        progress: told how far the work is.
+
+    Raises:
+        UsageError: nothing to label with, or nothing in it fits the cohort.
+    """
+    from vesalius.privacy.door import Door
+    from vesalius.privacy.pseudonyms import Pseudonyms, load_key
+    from vesalius.store.cohort import open_cohort
+
+    progress = progress or Silent()
+    folder = cohort.folder if isinstance(cohort, Cohort) else Path(cohort)
+    study = open_cohort(folder)
+    if masks is None and table is None:
+        raise UsageError("Nothing to label with.", remedy="Give --masks DIR or --table FILE.csv.")
+    door = Door(folder, Pseudonyms(load_key()))
+    if table is not None:
+        _label_from_table(door, Path(table), key, patient, progress)
+    if masks is not None:
+        known = {entry.value: entry.name for entry in study.labels} | dict(names or {})
+        _label_from_masks(door, study, Path(masks), known, ignore, replace, progress)
+    return open_cohort(folder)
+
+
+@dataclass(frozen=True)
+class FoundMask:
+    """A label map as it was found, and the images that it belongs to."""
+
+    name: str
+    array: Array
+    grid: Grid
+    images: list[tuple[str, str, Grid]]
+    names: Mapping[int, str] | None = None
+
+
+def _label_from_masks(
+    door: Door,
+    study: Cohort,
+    source: Path,
+    names: dict[int, str],
+    ignore: int | None,
+    replace: bool,
+    progress: Progress,
+) -> None:
+    if not source.exists():
+        raise UsageError("These masks do not exist.", remedy="Check the spelling.", file=source)
+    ignore = ignore if ignore is not None else study.ignore
+    taken = {case.label_image.id for case in study if case.label_image is not None}
+    labelled: set[str] = set()
+    counts: Counter[str] = Counter()
+    unnamed: set[int] = set()
+    for path, name in progress.track(list(_mask_files(source)), "Joining masks"):
+        try:
+            for mask in _read_masks(door, path, name, names):
+                image, case, array = _checked(mask, labelled, names, ignore)
+                if image in taken and not replace:
+                    counts["already"] += 1
+                    continue
+                unnamed |= {int(value) for value in np.unique(array)} - set(names) - {0, ignore}
+                door.admit_label(image, case, array, mask.grid)
+                labelled.add(image)
+                counts["labelled"] += 1
+        except UnusableInput as error:
+            counts["set aside"] += 1
+            progress.set_aside(name, error.what, error.remedy)
+    if not counts["labelled"] and not counts["already"]:
+        raise UsageError("No mask fits an image of this cohort.", remedy="See the reasons above.", file=source)
+    door.admit_classes(names | {value: f"class {value}" for value in sorted(unnamed)}, ignore)
+    progress.note(cohort=str(study.folder), labelled=counts["labelled"], already=counts["already"])
+    progress.say(
+        f"{counts['labelled']} masks joined, {counts['already']} were there already, {counts['set aside']} set aside."
+    )
+
+
+def _mask_files(source: Path) -> Iterator[tuple[Path, str]]:
+    if source.is_file():
+        yield source, source.name
+        return
+    for path in sorted(source.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
+        if path.is_file() and not hidden and path.suffix.lower() not in (".txt", ".csv", ".json", ".md"):
+            yield path, path.relative_to(source).as_posix()
+
+
+def _read_masks(door: Door, path: Path, name: str, names: dict[int, str]) -> Iterator[FoundMask]:
+    """The label maps of one file: one for a volume or PNG, one per referenced image for SEG and RTSTRUCT."""
+    from vesalius.formats.labels import is_dicom, read_label
+
+    if is_dicom(path):
+        yield from _read_dicom_masks(door, path, name, names)
+        return
+    array, grid = read_label(path)
+    yield FoundMask(name, array, grid, door.images_named(name))
+
+
+def _read_dicom_masks(door: Door, path: Path, name: str, names: dict[int, str]) -> Iterator[FoundMask]:
+    from vesalius.formats.segments import read_segments
+
+    segments = read_segments(path)
+    for image, case, grid in door.images_of_instances(segments.instances):
+        values = _values_for(segments.names, names)
+        yield FoundMask(name, segments.label_map(grid, values), grid, [(image, case, grid)], values)
+
+
+def _values_for(segment_names: list[str], names: dict[int, str]) -> dict[int, str]:
+    """The value of each segment: by its name where names were given, else the next free one."""
+    by_name = {text.lower(): value for value, text in names.items()}
+    found: dict[int, str] = {}
+    for text in segment_names:
+        value = by_name.get(text.lower())
+        if value is None:
+            value = max([0, *names]) + 1
+            names[value] = text
+            by_name[text.lower()] = value
+        found[value] = text
+    return found
+
+
+def _checked(
+    mask: FoundMask, labelled: set[str], names: Mapping[int, str], ignore: int | None
+) -> tuple[str, str, Array]:
+    """The one image that a mask belongs to, after every check.
+
+    Raises:
+        UnusableInput: none or several images, another grid, a second mask, or values without a name.
+    """
+    if not mask.images:
+        raise UnusableInput(
+            "No image of this cohort has the name of this mask.",
+            remedy="Call masks like their images, or ingest the images first.",
+        )
+    fitting = [entry for entry in mask.images if entry[2].matches(mask.grid)]
+    if not fitting:
+        image = mask.images[0][2]
+        raise UnusableInput(
+            f"The mask's grid ({mask.grid.shape}, {_mm(mask.grid)}) is not its image's ({image.shape}, {_mm(image)}).",
+            remedy="Export the mask on its image's grid; it is not resampled here, so that nothing shifts unseen.",
+        )
+    if len(fitting) > 1:
+        raise UnusableInput(
+            "Several images of the cohort have the name of this mask.",
+            remedy="Call the mask like the whole path of its image below the ingested folder.",
+        )
+    image_id, case, _ = fitting[0]
+    if image_id in labelled:
+        raise UnusableInput("A second mask for the same image.", remedy="Keep one of the two.")
+    unknown = sorted({int(value) for value in np.unique(mask.array)} - set(names) - {0, ignore})
+    if names and unknown:
+        raise UnusableInput(
+            f"The mask has values without a name: {', '.join(map(str, unknown[:10]))}.",
+            remedy="Add them to --names, or name one of them with --ignore.",
+        )
+    return image_id, case, mask.array
+
+
+def _mm(grid: Grid) -> str:
+    return " x ".join(f"{value:.3g}" for value in grid.spacing) + f" {grid.unit}"
+
+
+def _label_from_table(door: Door, table: Path, key: str | None, patient: str | None, progress: Progress) -> None:
+    from vesalius.privacy.tables import as_covariate, safe_columns
+
+    rows = list(read_keyed(table, key))
+    keys = [name for name, _ in rows]
+    left_out = [column for column in (rows[0][1] if rows else {}) if [row[column] for _, row in rows] == keys]
+    kept, refused = safe_columns([row for _, row in rows], [*left_out, *([patient] if patient else [])])
+    values: dict[str, dict[str, float | str]] = defaultdict(dict)
+    for name, row in rows:
+        located = door.images_named(name)
+        if not located:
+            progress.set_aside(name, "No image of this cohort has this name.", "Ingest it first, or check the key.")
+        for _, case, _ in located:
+            for column in kept:
+                value = as_covariate(row[column])
+                if value is not None:
+                    values[case][column] = value
+    if not values:
+        raise UsageError("No row of the table fits the cohort.", remedy="Check --key.", file=table)
+    for case, found in values.items():
+        door.admit_covariates(case, found)
+    for column, reason in refused.items():
+        progress.say(f"The column {column!r} was left out: {reason}.")
+    progress.note(cohort=str(door.folder), cases=len(values), columns=kept, columns_left_out=refused)
+    progress.say(f"{len(kept)} columns for {len(values)} cases.")

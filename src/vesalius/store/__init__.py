@@ -1,0 +1,1 @@
+"""The cohort folder, the pixel cache and the model bundle."""

@@ -1,0 +1,122 @@
+"""The SQLite file of a cohort: its tables, its version, and how it is opened.
+
+One transaction per image or label, so that a kill loses at most the one being written. Everything in it is
+de-identified: names of files and patients occur as keyed pseudonyms only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vesalius.core.errors import StoreError
+
+VERSION = 1
+
+SCHEMA = """
+CREATE TABLE cases (id TEXT PRIMARY KEY, patient TEXT NOT NULL);
+CREATE TABLE images (
+    id TEXT PRIMARY KEY,
+    case_id TEXT NOT NULL REFERENCES cases(id),
+    role TEXT NOT NULL, modality TEXT NOT NULL, channels INTEGER NOT NULL,
+    grid TEXT NOT NULL,             -- JSON of core.grid.Grid
+    path TEXT NOT NULL,             -- below the cohort folder; a file, or the folder of a DICOM series
+    volume INTEGER NOT NULL,        -- which of the volumes that lie at `path`
+    hash BLOB NOT NULL,             -- perceptual hash of the canonical volume
+    attributes TEXT NOT NULL        -- JSON: acquisition attributes that survive de-identification
+);
+CREATE INDEX images_by_case ON images(case_id);
+CREATE TABLE sources (key TEXT NOT NULL, image_id TEXT NOT NULL REFERENCES images(id), rank INTEGER NOT NULL,
+    PRIMARY KEY (key, image_id));   -- keyed pseudonyms of names: 0 the whole name, 1 without suffix, 2 last part
+CREATE TABLE instances (uid TEXT NOT NULL, image_id TEXT NOT NULL REFERENCES images(id),
+    PRIMARY KEY (uid, image_id));   -- pseudonymous SOP Instance UIDs
+CREATE TABLE labels (
+    image_id TEXT PRIMARY KEY REFERENCES images(id),
+    path TEXT NOT NULL, digest TEXT NOT NULL,
+    voxels TEXT NOT NULL            -- JSON: voxel count per value
+);
+CREATE TABLE classes (value INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE covariates (case_id TEXT NOT NULL REFERENCES cases(id), name TEXT NOT NULL, value,
+    PRIMARY KEY (case_id, name));
+CREATE TABLE split (patient TEXT PRIMARY KEY, part TEXT NOT NULL, fold INTEGER);
+CREATE TABLE duplicates (first TEXT NOT NULL, second TEXT NOT NULL, PRIMARY KEY (first, second));
+CREATE TABLE quarantine (id TEXT PRIMARY KEY, reason TEXT NOT NULL, remedy TEXT NOT NULL);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+def database_path(folder: Path) -> Path:
+    """Where a cohort's database stands."""
+    return folder / "cohort.sqlite"
+
+
+def create(folder: Path, name: str) -> None:
+    """Make an empty cohort folder, readable by its owner only; an existing cohort is left as it is.
+
+    Raises:
+        StoreError: the folder holds other files already.
+    """
+    if database_path(folder).exists():
+        return
+    if folder.exists() and any(entry.name != "cohort.sqlite-journal" for entry in folder.iterdir()):
+        raise StoreError("This folder is not a cohort and is not empty.", remedy="Name a new folder.", file=folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for part in ("images", "labels", "cache", "models", "reports"):
+        (folder / part).mkdir(exist_ok=True)
+    beside = folder / ".cohort.sqlite.new"
+    beside.unlink(missing_ok=True)
+    connection = sqlite3.connect(beside)
+    connection.executescript(SCHEMA)
+    connection.execute("INSERT INTO meta VALUES ('name', ?)", (name,))
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.commit()
+    connection.close()
+    beside.replace(database_path(folder))
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    """Open a cohort's database.
+
+    Raises:
+        StoreError: there is no cohort, it is damaged, or a newer program wrote it.
+    """
+    path = database_path(folder)
+    if not path.is_file():
+        raise StoreError(
+            "There is no cohort here.",
+            remedy="Make one with `vesalius ingest SOURCE --into COHORT`.",
+            file=folder,
+        )
+    connection = sqlite3.connect(path, timeout=60.0)
+    connection.row_factory = sqlite3.Row
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise StoreError(
+            "The cohort's database is damaged.", remedy="Restore cohort.sqlite, or ingest into a new folder.",
+            file=path,
+        ) from error  # fmt: skip
+    if version != VERSION:
+        connection.close()
+        raise StoreError(
+            f"The cohort has version {version}; this program reads version {VERSION}.",
+            remedy="Use the program that wrote it, or ingest into a new folder.",
+            file=path,
+        )
+    return connection
+
+
+@contextmanager
+def transaction(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A connection whose changes are kept together when the block ends, or dropped together if it fails."""
+    connection = connect(folder)
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()
