@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vesalius.inference.segmenter import Segmenter
     from vesalius.steps.demo import demo
     from vesalius.steps.evaluate import evaluate
+    from vesalius.steps.export import export
     from vesalius.steps.fit import fit
     from vesalius.steps.ingest import ingest
     from vesalius.steps.label import label
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ingest": "steps.ingest", "label": "steps.label", "split": "steps.split", "fit": "steps.fit",
     "evaluate": "steps.evaluate", "predict": "steps.predict", "show": "steps.show", "demo": "steps.demo",
+    "export": "steps.export",
     "open_cohort": "store.cohort", "open_bundle": "store.bundle", "Segmenter": "inference.segmenter",
     "Case": "core.case", "Cohort": "core.cohort", "Label": "core.cohort", "Split": "core.cohort",
     "Finding": "core.finding", "Grid": "core.grid", "Image": "core.image", "Metric": "core.report",
@@ -47,7 +49,7 @@ _HOMES = {
 __all__ = [
     "BundleError", "Case", "Cohort", "Finding", "GeometryError", "Grid", "Image", "Label", "Metric", "Model",
     "Prediction", "Report", "Rival", "Segmenter", "Split", "Task", "UnusableInput", "UsageError",
-    "VesaliusError", "demo", "evaluate", "fit", "ingest", "label", "open_bundle", "open_cohort", "predict",
+    "VesaliusError", "demo", "evaluate", "export", "fit", "ingest", "label", "open_bundle", "open_cohort", "predict",
     "show", "split",
 ]  # fmt: skip
 

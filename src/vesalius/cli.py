@@ -226,6 +226,25 @@ def show(
 
 
 @app.command()
+def export(
+    cohort: CohortFolder,
+    layout: Annotated[str, typer.Argument(help="nnunet, monai or bids.")],
+    to: Annotated[Path, typer.Option(help="A new folder.")],
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a cohort in the layout of another program."""
+    from vesalius.steps.export import export as step
+
+    run(
+        lambda progress: step(cohort, layout, to=to, seed=seed, progress=progress) and None,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@app.command()
 def demo(
     to: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Budget of fitting.", min=0.1)] = 2.0,

@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from vesalius.formats.layout import Layout
+    from vesalius.formats.roles import Rules
+    from vesalius.formats.scan import Refused, Scan
+    from vesalius.privacy.door import Door
 
 KEY_COLUMNS = ("input", "file", "image", "id")
 
@@ -55,7 +62,7 @@ def ingest(
     Raises:
         UsageError: a source does not exist, or none of them holds a usable image.
     """
-    from vesalius.formats.find import find_scans
+    from vesalius.formats.layout import read_layout
     from vesalius.formats.roles import DEFAULT_RULES, load_rules
     from vesalius.formats.scan import Refused
     from vesalius.privacy.door import Door
@@ -79,16 +86,20 @@ def ingest(
 
     counts: Counter[str] = Counter()
     roles_seen: Counter[str] = Counter()
-    found = chain.from_iterable(find_scans(path) for path in paths)
-    for scan in progress.track(found, "Bringing scans in"):
+    layouts = [layout for path in paths if (layout := read_layout(path)) is not None]
+    found = chain.from_iterable(_arrivals(path, owners, rules) for path in paths)
+    for scan, role, owner, visit in progress.track(found, "Bringing scans in"):
         try:
             if isinstance(scan, Refused):
                 raise UnusableInput(scan.reason, remedy=scan.remedy)
-            role = rules.role(scan)
             if role == "ignore":
                 counts["ignored"] += 1
                 continue
-            owner, visit = owners.of_scan(scan.name, scan.patient, scan.study)
+            if not owner:
+                raise UnusableInput(
+                    "The pattern of --patient-from does not fit the name of this input.",
+                    remedy="Widen the pattern, or name patients in a table.",
+                )
             new = door.admit(scan, role=role, patient=owner, visit=visit)
             counts["added" if new else "already"] += 1
             roles_seen[role] += 1
@@ -102,12 +113,50 @@ def ingest(
             remedy="See what was set aside above; nothing was added.",
             file=paths[0],
         )
+    for layout in layouts:
+        _join_layout(layout, door, folder, progress)
     progress.note(
         cohort=str(folder), added=counts["added"], already=counts["already"], ignored=counts["ignored"],
         roles=dict(sorted(roles_seen.items())),
     )  # fmt: skip
     progress.say(_summary(counts, roles_seen, folder))
     return open_cohort(folder)
+
+
+def _arrivals(path: Path, owners: Owners, rules: Rules) -> Iterator[tuple[Scan | Refused, str, str, str]]:
+    """What a source holds, with role, patient and visit: as its layout says, else by header, table and name."""
+    from vesalius.formats.find import find_scans
+    from vesalius.formats.layout import read_layout
+    from vesalius.formats.scan import Refused
+
+    layout = read_layout(path)
+    if layout is None:
+        for scan in find_scans(path):
+            if isinstance(scan, Refused):
+                yield scan, "", "", ""
+            else:
+                yield scan, rules.role(scan), *owners.of_scan(scan.name, scan.patient, scan.study)
+        return
+    for entry in layout.entries:
+        for scan in find_scans(entry.image):
+            named = replace(scan, name=entry.name)
+            role = entry.role or (rules.role(scan) if not isinstance(scan, Refused) else "")
+            yield named, role, entry.patient, entry.case
+
+
+def _join_layout(layout: Layout, door: Door, folder: Path, progress: Progress) -> None:
+    """Masks, classes and the given part of a layout; `split --column part` takes the part as the split."""
+    from vesalius.steps.label import join_masks
+    from vesalius.store.cohort import open_cohort
+
+    masks = [(entry.label, entry.name) for entry in layout.entries if entry.label is not None]
+    if masks:
+        join_masks(door, open_cohort(folder), masks, dict(layout.classes), layout.ignore, False, progress)
+    for entry in layout.entries:
+        if entry.part:
+            for _, case, _ in door.images_named(entry.name):
+                door.admit_covariates(case, {"part": entry.part})
+    progress.say(f"The source is laid out for {layout.kind}: {len(masks)} masks came with it.")
 
 
 @dataclass(frozen=True)
@@ -151,11 +200,7 @@ class Owners:
         return cls(rows, pattern)
 
     def of_scan(self, name: str, patient: str, study: str) -> tuple[str, str]:
-        """(patient, visit) of an input, both identified.
-
-        Raises:
-            UnusableInput: a pattern was given and does not fit the name.
-        """
+        """(patient, visit) of an input, both identified; no patient where the pattern does not fit its name."""
         from vesalius.formats.names import without_suffix
 
         plain = without_suffix(name)
@@ -166,10 +211,7 @@ class Owners:
         if self.pattern is not None and not patient:
             match = self.pattern.search(name)
             if match is None:
-                raise UnusableInput(
-                    "The pattern of --patient-from does not fit the name of this input.",
-                    remedy="Widen the pattern, or name patients in a table.",
-                )
+                return "", ""
             patient = match.groupdict().get("patient") or match.group(1)
         return patient or plain, study or plain
 

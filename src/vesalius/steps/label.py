@@ -68,7 +68,9 @@ def label(
         _label_from_table(door, Path(table), key, patient, progress)
     if masks is not None:
         known = {entry.value: entry.name for entry in study.labels} | dict(names or {})
-        _label_from_masks(door, study, Path(masks), known, ignore, replace, progress)
+        if not Path(masks).exists():
+            raise UsageError("These masks do not exist.", remedy="Check the spelling.", file=masks)
+        join_masks(door, study, list(_mask_files(Path(masks))), known, ignore, replace, progress)
     return open_cohort(folder)
 
 
@@ -83,23 +85,26 @@ class FoundMask:
     names: Mapping[int, str] | None = None
 
 
-def _label_from_masks(
+def join_masks(
     door: Door,
     study: Cohort,
-    source: Path,
+    files: list[tuple[Path, str]],
     names: dict[int, str],
     ignore: int | None,
     replace: bool,
     progress: Progress,
 ) -> None:
-    if not source.exists():
-        raise UsageError("These masks do not exist.", remedy="Check the spelling.", file=source)
+    """Join mask files, each with the name that its image is looked up by, to the cohort.
+
+    Raises:
+        UsageError: none of them fits an image.
+    """
     ignore = ignore if ignore is not None else study.ignore
     taken = {case.label_image.id for case in study if case.label_image is not None}
     labelled: set[str] = set()
     counts: Counter[str] = Counter()
     unnamed: set[int] = set()
-    for path, name in progress.track(list(_mask_files(source)), "Joining masks"):
+    for path, name in progress.track(files, "Joining masks"):
         try:
             for mask in _read_masks(door, path, name, names):
                 image, case, array = _checked(mask, labelled, names, ignore)
@@ -114,7 +119,7 @@ def _label_from_masks(
             counts["set aside"] += 1
             progress.set_aside(name, error.what, error.remedy)
     if not counts["labelled"] and not counts["already"]:
-        raise UsageError("No mask fits an image of this cohort.", remedy="See the reasons above.", file=source)
+        raise UsageError("No mask fits an image of this cohort.", remedy="See the reasons above.")
     door.admit_classes(names | {value: f"class {value}" for value in sorted(unnamed)}, ignore)
     progress.note(cohort=str(study.folder), labelled=counts["labelled"], already=counts["already"])
     progress.say(
