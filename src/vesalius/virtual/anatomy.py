@@ -61,6 +61,17 @@ def _templates() -> tuple[list[Floats], npt.NDArray[np.float64]]:
     return arrays, ras_to_lps @ np.asarray(images[0].affine, dtype=np.float64)
 
 
+def template_t1() -> tuple[Floats, Grid]:
+    """The T1-weighted average brain, (i, j, k) between 0 and 255, on its own grid (1 mm, LPS).
+
+    Raises:
+        MissingExtra: nilearn is not installed.
+    """
+    (t1, _, _), affine = _templates()
+    i, j, k = t1.shape
+    return np.asarray(t1 * 255.0, dtype=np.float32), Grid((i, j, k), affine)
+
+
 def _surroundings(inside: npt.NDArray[np.bool_]) -> tuple[slice, slice, slice]:
     bounds = []
     for axis in range(3):

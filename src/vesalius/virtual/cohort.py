@@ -101,9 +101,7 @@ def write_virtual_cohort(
     if damaged:
         scan, name = virtual_scan(anatomy, seed, patients + 1), f"patient_{patients + 1:02d}"
         gap = tuple(range(20, 26))
-        write_series(
-            places.scans / name / "T1", scan.signal, scan.scanner.grid, scan.patient, T1, leave_out=gap
-        )
+        write_series(places.scans / name / "T1", scan.signal, scan.scanner.grid, scan.patient, T1, leave_out=gap)
     scan, name = virtual_scan(anatomy, seed, patients + 2), "new_patient"
     write_series(places.new_scans / name / "T1", scan.signal, scan.scanner.grid, scan.patient, T1)
     _write_mask(places.new_truth / name / "T1.nii.gz", scan)

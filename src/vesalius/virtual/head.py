@@ -102,9 +102,7 @@ def _into_template(head: Head, anatomy: Anatomy, grid: Grid) -> Floats:
     where = np.moveaxis(anatomy.grid.to_index(position), -1, 0)
     lattice = tuple(int(size / _FIELD_MM) + 1 for size in anatomy.grid.shape)
     field = _displacements(head, lattice)
-    moved = [
-        ndimage.map_coordinates(field[axis], where / _FIELD_MM, order=1, mode="nearest") for axis in range(3)
-    ]
+    moved = [ndimage.map_coordinates(field[axis], where / _FIELD_MM, order=1, mode="nearest") for axis in range(3)]
     return np.asarray(where + np.stack(moved), dtype=np.float32)
 
 
