@@ -39,6 +39,11 @@ class Segmenter:
         """The bundle's card."""
         return self._bundle.card
 
+    @property
+    def version(self) -> str:
+        """The first 12 digits of the bundle's digest: what a written answer says it came from."""
+        return self._bundle.digest[:12]
+
     def verify(self) -> float:
         """Largest difference from the training side on the bundle's check volume; see `Session.verify`."""
         return self._session.verify()
