@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +42,11 @@ def run(step: Callable[[Terminal], object], *, as_json: bool, quiet: bool) -> No
         error = raised
     except KeyboardInterrupt:
         error = UsageError("Interrupted.", remedy="Run the same command again to go on.")
+    except Exception as raised:
+        traceback.print_exc()
+        error = VesaliusError(
+            f"This should not have happened ({type(raised).__name__}).", remedy="Please report the lines above."
+        )
     terminal.finish()
     status = 2 if error else 1 if terminal.aside else 0
     if as_json:

@@ -31,10 +31,11 @@ class Known:
 
     @classmethod
     def of(cls, values: Iterable[str]) -> Known:
-        """From names and identifiers: each part of at least three characters counts by itself."""
+        """From names and identifiers: each part of three characters or five digits counts by itself."""
         parts: set[str] = set()
         for value in values:
             parts.update(part for part in re.split(r"[\s^=,;/\\]+", value) if len(part) >= 3)
+            parts.update(re.findall(r"\d{5,}", value))
             if len(value.strip()) >= 3:
                 parts.add(value.strip())
         ordered = sorted(parts, key=len, reverse=True)

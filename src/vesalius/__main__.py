@@ -1,0 +1,5 @@
+"""`python -m vesalius`."""
+
+from vesalius.cli import main
+
+main()
