@@ -60,7 +60,7 @@ class NiftiPixels:
         return values.reshape(1, *_three(values.shape))
 
 
-def read_nifti(path: Path, name: str | None = None) -> list[Scan]:
+def read_nifti(path: Path, name: str | None = None, keep: object = None) -> list[Scan]:
     """The volumes of a NIfTI or Analyze file: only its header is read.
 
     A fourth dimension becomes one scan per volume (`#1`, `#2`, ... in the name; time points, b-values or
@@ -94,11 +94,9 @@ def read_nifti(path: Path, name: str | None = None) -> list[Scan]:
         if count > 1:
             attributes |= {"Volume": float(number + 1), "Volumes": float(count)}
             attributes |= _b_value(path, number, count)
-        pixels = NiftiPixels(path, number if len(shape) == 4 else None, colour)
+        pixels = NiftiPixels(path, number if len(shape) == 4 else None, colour, keep)
         label = name if count == 1 else f"{name}#{number + 1}"
-        scans.append(
-            Scan(label, _files(path), "nifti", "", "", "", "", grid, 3 if rgb else 1, pixels, attributes)
-        )
+        scans.append(Scan(label, _files(path), "nifti", "", "", "", "", grid, 3 if rgb else 1, pixels, attributes))
     return scans
 
 
@@ -125,7 +123,8 @@ def write_nifti(path: Path, array: Array, grid: Grid) -> None:
         array = array.astype(np.uint8)
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
         array = _narrow(array)
-    image: Any = nibabel.Nifti1Image(array, None)
+    make: Any = nibabel.Nifti1Image
+    image = make(array, None)
     header: Any = image.header
     header.set_data_dtype(array.dtype)
     header.set_xyzt_units("mm" if grid.unit == "mm" else "unknown")
@@ -259,9 +258,7 @@ def _unpacked_size(path: Path, needed: int) -> int:
 def _scaling(image: Any) -> tuple[float, float]:
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
     if not (np.isfinite(slope) and np.isfinite(intercept)):
-        raise UnusableInput(
-            "Its intensity scaling is not a number.", remedy="Correct scl_slope in its header."
-        )
+        raise UnusableInput("Its intensity scaling is not a number.", remedy="Correct scl_slope in its header.")
     return slope, intercept
 
 

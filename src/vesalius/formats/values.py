@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from vesalius.core.grid import Array
@@ -31,7 +33,7 @@ def rescaled(stored: Array, slope: float, intercept: float) -> Array:
     return whole
 
 
-def integer_type(stored: Array, slope: float, intercept: float) -> np.dtype[np.signedinteger] | None:
+def integer_type(stored: Array, slope: float, intercept: float) -> np.dtype[Any] | None:
     """The smallest integer type that holds the stored and the rescaled values, or None."""
     if stored.dtype.kind not in "iu" or not (float(slope).is_integer() and float(intercept).is_integer()):
         return None

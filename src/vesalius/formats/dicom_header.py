@@ -1,0 +1,253 @@
+"""What a DICOM header says about its image, as plain values that fit on a line of an index.
+
+Standard: PS3.3 (image modules), PS3.10 (files). Pixel data are not read.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vesalius.core.errors import UnusableInput
+from vesalius.formats.dicom_frames import Frame, frames_of
+from vesalius.formats.dicom_values import Attributes, attributes_of, text, whole
+from vesalius.formats.scan import MAX_VOXELS
+
+_AGAIN = "Copy or export it again from its source."
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_INFLATED_LIMIT = 4 * 2**30  # bytes of a deflated data set
+_COMPRESSION_LIMIT = 5000  # an image that claims to be packed tighter is a bomb
+_CROSS_SECTIONAL = ("CT", "MR", "PT")
+
+# SOP classes (or their prefixes) that hold no image: what they are, and what to do with them.
+_LABEL = "Give it to `vesalius label --masks` if it outlines these images."
+_NONE = "Nothing needs to be done; keep it out of the folder to silence this."
+_NO_IMAGE = {
+    "1.2.840.10008.5.1.4.1.1.66.4": ("A DICOM segmentation: a mask, not an image.", _LABEL),
+    "1.2.840.10008.5.1.4.1.1.66.7": ("A DICOM segmentation: a mask, not an image.", _LABEL),
+    "1.2.840.10008.5.1.4.1.1.66": ("A registration or fiducials object, not an image.", _NONE),
+    "1.2.840.10008.5.1.4.1.1.68": ("A surface scan, not an image.", _NONE),
+    "1.2.840.10008.5.1.4.1.1.481.3": ("A radiotherapy structure set: outlines, not an image.", _LABEL),
+    "1.2.840.10008.5.1.4.1.1.481.2": ("A radiotherapy dose grid, not an image.", _NONE),
+    "1.2.840.10008.5.1.4.1.1.481.1": ("", ""),  # RT Image is an image
+    "1.2.840.10008.5.1.4.1.1.481": ("A radiotherapy plan or record, not an image.", _NONE),
+    "1.2.840.10008.5.1.4.1.1.88": ("A structured report, not an image.", _NONE),
+    "1.2.840.10008.5.1.4.1.1.104": ("An encapsulated document, not an image.", _NONE),
+    "1.2.840.10008.5.1.4.1.1.11": ("A presentation state, not an image.", _NONE),
+    "1.2.840.10008.5.1.4.1.1.9": ("A waveform, not an image.", _NONE),
+    "1.2.840.10008.5.1.4.1.1.77.1.6": (
+        "A whole-slide image in tiles, which is not read yet.", "Export a plane image (PNG or TIFF)."
+    ),
+    "1.2.840.10008.5.1.4.39": ("A colour palette, not an image.", _NONE),
+    "1.2.840.10008.5.1.4.38": ("A hanging protocol, not an image.", _NONE),
+}  # fmt: skip
+_DIRECTORY = "1.2.840.10008.1.3.10"
+
+
+@dataclass(frozen=True)
+class Header:
+    """One DICOM file with an image.
+
+    Args:
+        path: where the file is.
+        sop_class, sop_instance, study, series: UIDs as they stand in the file.
+        patient: PatientID, else name and birth date.
+        number: SeriesNumber, 0 where missing.
+        rows, columns, samples: size of a frame and values per pixel (3: colour).
+        frame_of_reference: UID, or "".
+        frames: geometry, scaling and traits of each frame.
+        attributes: what role rules look at.
+        spatial: whether this file is a slice or stack of a volume (else a plane image, or a film of them).
+    """
+
+    path: str
+    sop_class: str
+    sop_instance: str
+    patient: str
+    study: str
+    series: str
+    modality: str
+    number: int
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    frame_of_reference: str
+    frames: tuple[Frame, ...]
+    attributes: Attributes
+    spatial: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` needs to make this header again."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Header:
+        """The header that `as_json` described."""
+        frames = tuple(Frame.from_json(frame) for frame in data["frames"])
+        return cls(**{**data, "frames": frames})
+
+
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Let pydicom read values that break a rule of the standard without a word; what matters is checked here."""
+    from pydicom import config
+
+    before = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        config.settings.reading_validation_mode = before
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """Whether the file starts as DICOM does: with a preamble, or right with a low group number."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    if start[128:132] == b"DICM":
+        return True
+    if len(start) < 16:
+        return False
+    group, element = struct.unpack("<HH", start[:4])
+    other_group, other_element = struct.unpack(">HH", start[:4])
+    bare: bool = group in (0x0002, 0x0008) and element < 0x0100
+    return bare or bool(other_group == 0x0008 and other_element < 0x0100)
+
+
+def read_header(path: Path) -> Header | None:
+    """The header of a DICOM image; None for a DICOMDIR, which only lists other files.
+
+    Raises:
+        UnusableInput: damaged, cut off, without an image, or contradicting itself.
+    """
+    with lenient():
+        try:
+            with path.open("rb") as file:
+                _check_inflated(file)
+                dataset = _read(file)
+                return _header(path, dataset, file)
+        except UnusableInput:
+            raise
+        except PermissionError as error:
+            raise UnusableInput("It may not be read.", remedy="Give yourself permission to read it.") from error
+        except Exception as error:  # pydicom raises nearly anything on damaged files
+            raise UnusableInput("Its DICOM header is damaged or cut off.", remedy=_AGAIN) from error
+
+
+def _read(file: BinaryIO) -> Any:
+    from pydicom import dcmread
+
+    return dcmread(file, stop_before_pixels=True, force=True)
+
+
+def _check_inflated(file: BinaryIO) -> None:
+    """Refuse a deflated data set that would unpack to more than memory should hold."""
+    start = file.read(1024)
+    file.seek(0)
+    if _DEFLATED.encode() not in start:
+        return
+    from pydicom.filereader import _read_file_meta_info as read_meta
+    from pydicom.filereader import read_preamble
+
+    read_preamble(file, force=True)
+    read_meta(file)
+    inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while block := (inflater.unconsumed_tail or file.read(1 << 16)):
+        total += len(inflater.decompress(block, 1 << 20))
+        if total > _INFLATED_LIMIT:
+            raise UnusableInput("Its compressed data set unpacks to an absurd size.", remedy=_AGAIN)
+    file.seek(0)
+
+
+def _header(path: Path, dataset: Any, file: BinaryIO) -> Header | None:
+    sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
+    if sop_class == _DIRECTORY or "DirectoryRecordSequence" in dataset:
+        return None
+    _check_is_image(dataset, sop_class)
+    syntax = text(dataset.file_meta, "TransferSyntaxUID")
+    rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
+    samples = whole(dataset, "SamplesPerPixel") or 1
+    count = max(whole(dataset, "NumberOfFrames"), 1)
+    _check_pixels(dataset, file, syntax, rows * columns * samples * count)
+    attributes = attributes_of(dataset, sop_class)
+    modality = text(dataset, "Modality")
+    frames, spatial = frames_of(dataset, count)
+    spatial = spatial or (modality in _CROSS_SECTIONAL and count == 1)
+    return Header(
+        path=str(path),
+        sop_class=sop_class,
+        sop_instance=text(dataset, "SOPInstanceUID"),
+        patient=_patient(dataset),
+        study=text(dataset, "StudyInstanceUID"),
+        series=text(dataset, "SeriesInstanceUID"),
+        modality=modality,
+        number=whole(dataset, "SeriesNumber"),
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        photometric=text(dataset, "PhotometricInterpretation"),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        frames=frames,
+        attributes=attributes,
+        spatial=spatial,
+    )
+
+
+def _patient(dataset: Any) -> str:
+    """The patient's key: PatientID, or name and birth date where that is empty."""
+    identity = text(dataset, "PatientID")
+    if identity:
+        return identity
+    parts = (text(dataset, "PatientName").strip("^ "), text(dataset, "PatientBirthDate"))
+    return "|".join(parts) if any(parts) else ""
+
+
+def _check_is_image(dataset: Any, sop_class: str) -> None:
+    if len(dataset) == 0:
+        raise UnusableInput("It is no DICOM file, or an empty one.", remedy=_AGAIN)
+    families = (uid for uid in _NO_IMAGE if sop_class == uid or sop_class.startswith(uid + "."))
+    what, remedy = _NO_IMAGE.get(max(families, key=len, default=""), ("", ""))
+    if what:
+        raise UnusableInput(what, remedy=remedy)
+    if whole(dataset, "Rows") < 1 or whole(dataset, "Columns") < 1:
+        raise UnusableInput("A DICOM file without an image.", remedy=_NONE)
+
+
+def _check_pixels(dataset: Any, file: BinaryIO, syntax: str, values: int) -> None:
+    """Refuse missing, cut-off or absurdly large pixel data; the file stands at the pixel data element."""
+    if values > MAX_VOXELS:
+        raise UnusableInput(
+            f"The header declares {values:.2g} values, more than can be read.", remedy="Check the header."
+        )
+    if syntax == _DEFLATED:
+        return
+    start = file.tell()
+    tag = file.read(8)
+    size = file.seek(0, 2) - start - 8
+    if len(tag) < 8 or size <= 0:
+        raise UnusableInput("It is cut off before its pixel data, or has none.", remedy=_AGAIN)
+    if syntax and syntax not in _NATIVE:
+        if values > max(2**26, size * _COMPRESSION_LIMIT):
+            raise UnusableInput("Its compressed pixel data unpack to an absurd size.", remedy=_AGAIN)
+        return
+    bits = 64 if tag[:2] in (b"\xe0\x7f", b"\x7f\xe0") and tag[2:4] in (b"\x09\0", b"\0\x09") else 0
+    bits = bits or whole(dataset, "BitsAllocated") or 16
+    if text(dataset, "PhotometricInterpretation") == "YBR_FULL_422":
+        values = values * 2 // 3
+    if size < values * bits // 8:
+        raise UnusableInput(
+            f"It is cut off: its pixel data need {values * bits // 8} bytes and {size} are there.", remedy=_AGAIN
+        )
