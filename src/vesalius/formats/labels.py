@@ -10,6 +10,7 @@ import numpy as np
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array, Grid
 from vesalius.formats import nifti, raster, volumes
+from vesalius.formats.dicom_header import looks_like_dicom
 from vesalius.formats.scan import Scan
 
 _SHOWN = 5
@@ -43,6 +44,14 @@ def read_label(path: Path) -> tuple[Array, Grid]:
             remedy="Give one number per voxel; overlapping classes need a file each.",
         )
     return whole_numbers(scans[0].pixels.read()[0]), scans[0].grid
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a mask file is a DICOM object (SEG or RTSTRUCT), which `segments.read_segments` reads."""
+    lower = path.name.lower()
+    if lower.endswith((*nifti.SUFFIXES, *volumes.SUFFIXES, *raster.SUFFIXES)):
+        return False
+    return lower.endswith((".dcm", ".dicom")) or looks_like_dicom(path)
 
 
 def whole_numbers(values: Array) -> Array:
