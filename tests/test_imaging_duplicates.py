@@ -39,7 +39,7 @@ COPIES = {
 @pytest.mark.parametrize("shape", [(35, 50, 35), (120, 90, 1)])
 def test_copies_are_near_duplicates(copy: str, shape: tuple[int, ...]) -> None:
     array = volume(0, shape)
-    assert bits(array, COPIES[copy](array)) <= MAX_BITS
+    assert bits(array, COPIES[copy](array)) <= MAX_BITS[2 if shape[2] == 1 else 3]
 
 
 def test_different_images_are_not() -> None:
