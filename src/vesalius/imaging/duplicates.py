@@ -24,7 +24,7 @@ Measured in three dimensions: 208 hippocampus crops of different patients differ
 heads by 115. The same crop with 10 % noise differs by at most 9 bits, resampled to 1.4 mm by 24, with a
 plane cut off by 50 (72 with a plane cut off on every side). In two: 1500 chest radiographs differ by 139
 bits at least. Of 162 pairs of breast ultrasound images (BUSI) known to be copies or neighbours, 143 differ
-by 112 or less; another 23 found so were, by eye, pictures of one lesion too.
+by 112 or less; another 24 found so were, by eye, pictures of one lesion too.
 """
 
 _EDGES = {1: 1024, 2: 32, 3: 16}  # voxels along each axis of the reduced image, by number of axes
