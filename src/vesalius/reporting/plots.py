@@ -79,14 +79,15 @@ def write_curve(curve: Sequence[tuple[float, float]], path: Path) -> None:
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Round numbers, evenly spaced by 1, 2 or 5 times a power of ten, that enclose low..high."""
-    if high - low < 1e-12 * max(1.0, abs(low)):
-        margin = abs(low) * 0.1 or 1.0
+    largest = max(abs(low), abs(high))
+    if high - low <= 1e-9 * largest or largest == 0.0:
+        margin = 0.1 * largest or 1.0
         low, high = low - margin, high + margin
     raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= raw * 0.999)
+    power = math.floor(math.log10(raw))
+    step = next(factor * 10.0**power for factor in (1.0, 2.0, 5.0, 10.0) if factor * 10.0**power >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
+    return [round(number * step, 1 - power) for number in range(first, last + 1)]
 
 
 class _Axes:

@@ -141,7 +141,7 @@ def _report(
     scores = measured.scores
     metrics = summarise(scores, seed=seed)
     card = arms[MODEL].card
-    words = {MODEL: "the network" if card.get("network") else "the model"}
+    words = {MODEL: "the network" if "network" in card else "the model"}
     if RIVAL in arms:
         words[RIVAL] = f"the {arms[RIVAL].card.get('name', 'hand-designed rival')}"
     without, without_sentence, without_table = _without_duplicates(cohort, chosen, measured, metrics, seed)

@@ -85,11 +85,15 @@ def case_picture(intensities: Array, truth: Array, maps: Mapping[str, Array], gr
     planes = _planes(canonical)
     zoom = _zoom(np.multiply(truth.shape, canonical.spacing), planes)
     places = _slices(truth, next(iter(turned.values()), truth), planes)
-    rows = [_row("image", _INK, base, [], planes, places, canonical, zoom)]
+    bare = [_bare(base, plane, place, canonical, zoom) for plane, place in zip(planes, places, strict=True)]
+    rows = [_row("image", _INK, bare, planes)]
     for number, (arm, found) in enumerate(turned.items()):
         colour = ARMS[number % len(ARMS)]
-        outlines = [(truth, TRUTH, 2.8), (found, colour, 1.6)]
-        rows.append(_row(arm, colour, base, outlines, planes, places, canonical, zoom))
+        drawn = []
+        for panel, plane, place in zip(bare, planes, places, strict=True):
+            outlined = _outlined(panel, plane.cut(truth, place), TRUTH, 2.8)
+            drawn.append(_outlined(outlined, plane.cut(found, place), colour, 1.6))
+        rows.append(_row(arm, colour, drawn, planes, legend=True))
     return np.concatenate(rows, axis=0)
 
 
@@ -144,78 +148,63 @@ def _slices(truth: Array, found: Array, planes: tuple[Plane, ...]) -> list[int]:
     return places
 
 
-def _row(
-    title: str,
-    colour: Colour,
-    base: Pixels,
-    outlines: list[tuple[Array, Colour, float]],
-    planes: tuple[Plane, ...],
-    places: list[int],
-    grid: Grid,
-    zoom: float,
-) -> Pixels:
-    """Panels side by side on one strip with the arm's name and a legend."""
-    panels = [_panel(base, outlines, plane, place, grid, zoom) for plane, place in zip(planes, places, strict=True)]
-    width = sum(panel.width for panel in panels) + _GAP * (len(panels) - 1)
-    row = Raster.new("RGB", (width, _STRIP + max(panel.height for panel in panels) + _GAP), _PAPER)
-    offset = 0
-    for panel in panels:
-        row.paste(panel, (offset, _STRIP + (row.height - _STRIP - _GAP - panel.height) // 2))
-        offset += panel.width + _GAP
-    draw, font = ImageDraw.Draw(row), ImageFont.load_default(size=16)
-    draw.text((6, 6), title, fill=colour, font=font)
-    if outlines:
-        draw.text((width - 52, 6), "truth", fill=TRUTH, font=font)
-    return np.asarray(row)
-
-
-def _panel(
-    base: Pixels,
-    outlines: list[tuple[Array, Colour, float]],
-    plane: Plane,
-    place: int,
-    grid: Grid,
-    zoom: float,
-) -> Raster.Image:
-    """One slice at true proportions with its outlines and the patient's directions."""
+def _bare(base: Pixels, plane: Plane, place: int, grid: Grid, zoom: float) -> Raster.Image:
+    """One slice at true proportions."""
     picture = Raster.fromarray(np.ascontiguousarray(plane.cut(base, place)))
     step = zoom * grid.spacing[plane.across], zoom * grid.spacing[plane.down]
     size = max(round(picture.width * step[0]), 1), max(round(picture.height * step[1]), 1)
-    fine = size[0] * _FINE, size[1] * _FINE
-    panel = picture.resize(fine, Raster.Resampling.BICUBIC)
-    scale = fine[0] / picture.width, fine[1] / picture.height
-    draw = ImageDraw.Draw(panel)
-    for label_map, colour, width in outlines:
-        _draw_outlines(draw, plane.cut(label_map, place), colour, round(width * _FINE), scale)
-    panel = panel.resize(size, Raster.Resampling.LANCZOS)
-    _draw_letters(ImageDraw.Draw(panel), size, plane.letters)
-    return panel
+    return picture.resize(size, Raster.Resampling.BICUBIC)
 
 
-def _draw_outlines(
-    draw: ImageDraw.ImageDraw, label_map: Array, colour: Colour, width: int, scale: tuple[float, float]
-) -> None:
-    """Lines along the edges of voxels where the label changes: exactly what was outlined, not smoothed."""
+def _outlined(panel: Raster.Image, label_map: Array, colour: Colour, width: float) -> Raster.Image:
+    """The panel with lines along the edges of voxels where the label changes: what was outlined, not smoothed."""
+    lines = Raster.new("L", (panel.width * _FINE, panel.height * _FINE))
+    draw = ImageDraw.Draw(lines)
+    across, down = lines.width / label_map.shape[1], lines.height / label_map.shape[0]
+    half = width * _FINE / 2.0
     padded = np.pad(label_map, 1)
-    half = width / 2.0
     for row, column in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]):  # edges above each voxel
-        x, y = column * scale[0], row * scale[1]
-        draw.rectangle((x - half, y - half, x + scale[0] + half, y + half), fill=colour)
+        x, y = column * across, row * down
+        draw.rectangle((x - half, y - half, x + across + half, y + half), fill=255)
     for row, column in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]):  # edges left of each voxel
-        x, y = column * scale[0], row * scale[1]
-        draw.rectangle((x - half, y - half, x + half, y + scale[1] + half), fill=colour)
+        x, y = column * across, row * down
+        draw.rectangle((x - half, y - half, x + half, y + down + half), fill=255)
+    return Raster.composite(Raster.new("RGB", panel.size, colour), panel, lines.reduce(_FINE))
 
 
-def _draw_letters(draw: ImageDraw.ImageDraw, size: tuple[int, int], letters: tuple[str, str, str, str]) -> None:
+def _row(
+    title: str, colour: Colour, panels: list[Raster.Image], planes: tuple[Plane, ...], *, legend: bool = False
+) -> Pixels:
+    """Panels side by side below a strip with the arm's name and, where outlines are drawn, a legend."""
+    width = sum(panel.width for panel in panels) + _GAP * (len(panels) - 1)
+    tallest = max(panel.height for panel in panels)
+    row = Raster.new("RGB", (width, _STRIP + tallest + _GAP), _PAPER)
+    draw, font = ImageDraw.Draw(row), ImageFont.load_default(size=16)
+    offset = 0
+    for panel, plane in zip(panels, planes, strict=True):
+        corner = offset, _STRIP + (tallest - panel.height) // 2
+        row.paste(panel, corner)
+        _draw_letters(draw, corner, panel.size, plane.letters)
+        offset += panel.width + _GAP
+    draw.text((6, 6), title, fill=colour, font=font)
+    if legend:
+        draw.text((width - 6, 6), "truth", fill=TRUTH, font=font, anchor="ra")
+    return np.asarray(row)
+
+
+def _draw_letters(
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int], letters: tuple[str, str, str, str]
+) -> None:
+    """The patient's directions at the edges of a panel."""
     left, right, top, bottom = letters
     font = ImageFont.load_default(size=15)
-    width, height = size
+    (x, y), (width, height) = corner, size
     places = (
-        (left, (5, height / 2), "lm"),
-        (right, (width - 5, height / 2), "rm"),
-        (top, (width / 2, 4), "ma"),
-        (bottom, (width / 2, height - 5), "mb"),
+        (left, (x + 5, y + height / 2), "lm"),
+        (right, (x + width - 5, y + height / 2), "rm"),
+        (top, (x + width / 2, y + 4), "ma"),
+        (bottom, (x + width / 2, y + height - 5), "mb"),
     )
     for letter, place, anchor in places:
         if letter:
-            draw.text(place, letter, fill=_INK, font=font, anchor=anchor, stroke_width=1, stroke_fill=_PAPER)
+            draw.text(place, letter, fill=_INK, font=font, anchor=anchor, stroke_width=2, stroke_fill=_PAPER)

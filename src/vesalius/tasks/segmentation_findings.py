@@ -149,8 +149,8 @@ def _sizes(scores: Sequence[Score], arm: str) -> Iterator[tuple[float, float, Sc
     }
     for score in scores:
         if score.arm == arm and score.name in _ERRORS:
-            found = sizes[score.case, score.class_name]
-            yield max(round(found - score.value, 9), 0.0), found, score
+            found = round(sizes[score.case, score.class_name], 9)
+            yield round(found - score.value, 9), found, score
 
 
 def _paired_sizes(scores: Sequence[Score], arm: str, class_name: str) -> tuple[FloatArray, FloatArray]:
