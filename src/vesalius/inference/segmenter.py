@@ -66,9 +66,7 @@ class Segmenter:
         return Prediction(label_map=label_map, details=self._details(label_map, prepared))
 
     def _labels(self, prepared: Prepared) -> Array:
-        return predict_labels(
-            prepared, self._session.run, self._sliding, self._values, batch=self._session.fixed_batch
-        )
+        return predict_labels(prepared, self._session.run, self._sliding, self._values, batch=self._session.fixed_batch)
 
     def _details(self, label_map: Array, prepared: Prepared) -> dict[str, Any]:
         bound = peak_memory_mb(
