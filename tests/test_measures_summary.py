@@ -4,7 +4,7 @@ import pytest
 
 from vesalius.core.report import Metric, Score
 from vesalius.measures.summary import find_metric, overall_by_case, summarise
-from vesalius.measures.verdict import listed, verdict
+from vesalius.measures.verdict import disagreements, listed, verdict
 
 ARMS = {"model": "the network", "rival": "the multi-atlas segmentation"}
 
@@ -137,3 +137,22 @@ def test_without_rival_or_with_one_patient():
 def test_lists_in_words():
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_measures_that_disagree_are_told():
+    def both(name, model, rival, low, high):
+        middle = (low + high) / 2
+        return [
+            metric("model", model, model, model, name=name),
+            metric("rival", rival, rival, rival, name=name),
+            metric("difference", middle, low, high, name=name),
+        ]
+
+    dice = both("dice", 0.9, 0.8, 0.05, 0.15)
+    assert disagreements(dice + both("hd95_mm", 1.0, 2.0, -1.2, -0.8), "dice", ARMS) == []
+    assert disagreements(dice + both("hd95_mm", 1.0, 1.1, -0.2, 0.1), "dice", ARMS) == []
+    assert disagreements(dice + both("hd95_mm", 3.0, 2.0, 0.8, 1.2), "dice", ARMS) == [
+        "By HD95 the multi-atlas segmentation is better: "
+        "3.00 mm for the network, 2.00 mm for the multi-atlas segmentation."
+    ]
+    assert disagreements(dice + both("volume_error_ml", 3.0, 2.0, 0.8, 1.2), "dice", ARMS) == []

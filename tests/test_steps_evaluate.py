@@ -137,6 +137,7 @@ def test_no_answer_counts_as_an_empty_one(tmp_path):
     assert "RuntimeError" in progress.aside[0]["reason"]
     with pytest.raises(UsageError, match="answered none"):
         evaluate(fitted(fails=frozenset(case.images[0].id for case in CASES)), cohort, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_answer_of_the_wrong_shape_is_no_answer(tmp_path):

@@ -79,8 +79,8 @@ class Task(Protocol):
         """Every measure of one prediction against the case's truth."""
         ...
 
-    def sentences(self, scores: Sequence[Score], metrics: Sequence[Metric], rival: str) -> list[str]:
-        """The findings in plain words, who won first; `rival` names the rival in running text."""
+    def sentences(self, scores: Sequence[Score], metrics: Sequence[Metric], arms: Mapping[str, str]) -> list[str]:
+        """The findings in plain words, who won first; `arms` says what each arm is called in running text."""
         ...
 
     def tables(self, scores: Sequence[Score]) -> list[Table]:

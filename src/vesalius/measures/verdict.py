@@ -34,11 +34,10 @@ def verdict(metrics: Sequence[Metric], name: str, arms: Mapping[str, str]) -> st
             f"On one patient {model}'s {title} is {ours.value:.{digits}f} and {rival}'s "
             f"{theirs.value:.{digits}f}: too few to say who wins."
         )
-    sign = -1.0 if measure(name).better is Better.LOWER else 1.0
-    low, high = sorted((sign * difference.low, sign * difference.high))
-    if low > 0:
+    sign = _sign(difference)
+    if sign > 0:
         return _won(model, rival, ours, difference, title, digits)
-    if high < 0:
+    if sign < 0:
         won = _won(rival, model, theirs, difference, title, digits)
         return f"The hand-designed rival wins: {won[0].lower()}{won[1:]}"
     return (
@@ -46,6 +45,36 @@ def verdict(metrics: Sequence[Metric], name: str, arms: Mapping[str, str]) -> st
         f"{_with_interval(theirs, digits)}; the difference of {_with_interval(difference, digits)} "
         f"on the same {_patients(difference.n)} could be chance."
     )
+
+
+def disagreements(metrics: Sequence[Metric], name: str, arms: Mapping[str, str]) -> list[str]:
+    """Measures by which the other arm wins than by the deciding one, or one wins where that shows none."""
+    decided = _sign(find_metric(metrics, DIFFERENCE, name))
+    found = []
+    for other in dict.fromkeys(metric.name for metric in metrics if metric.name != name):
+        difference = find_metric(metrics, DIFFERENCE, other)
+        sign = _sign(difference)
+        ours, theirs = find_metric(metrics, MODEL, other), find_metric(metrics, RIVAL, other)
+        if sign in (0, decided) or ours is None or theirs is None:
+            continue
+        winner = arms.get(MODEL if sign > 0 else RIVAL, "the other arm")
+        kind = measure(other)
+        unit = f" {kind.unit}" if kind.unit else ""
+        found.append(
+            f"By {kind.title} {winner} is better: {ours.value:.2f}{unit} for {arms.get(MODEL, 'the model')}, "
+            f"{theirs.value:.2f}{unit} for {arms.get(RIVAL, 'the rival')}."
+        )
+    return found
+
+
+def _sign(difference: Metric | None) -> int:
+    """1 where the model is better beyond chance, -1 where the rival is, else 0."""
+    if difference is None or difference.n == 1:
+        return 0
+    direction = {Better.HIGHER: 1, Better.LOWER: -1}.get(measure(difference.name).better, 0)
+    if difference.low > 0:
+        return direction
+    return -direction if difference.high < 0 else 0
 
 
 def listed(parts: Sequence[str]) -> str:

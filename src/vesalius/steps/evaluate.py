@@ -67,8 +67,7 @@ def evaluate(
     inputs = tuple(asked.card.get("inputs", ()))
     started = datetime.now().astimezone()
     folder = Path(to) if to is not None else cohort.folder / "reports" / f"{_name(asked)}-{started:%Y%m%d-%H%M%S}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".answers-", dir=folder) as spool:
+    with tempfile.TemporaryDirectory(prefix="vesalius-") as spool:
         measured = measure_arms(task, arms, chosen.cases, inputs, Path(spool), progress)
         pictures = pictures_of(task, measured, inputs)
     report = _report(task, arms, cohort, chosen, measured, pictures, remark, seed, started)
@@ -146,7 +145,7 @@ def _report(
         words[RIVAL] = f"the {arms[RIVAL].card.get('name', 'hand-designed rival')}"
     without, without_sentence, without_table = _without_duplicates(cohort, chosen, measured, metrics, seed)
     sentences = [*task.sentences(scores, metrics, words), chosen.sentence, remark, without_sentence]
-    sentences += _losses(measured)
+    sentences += [*_losses(measured), *(arms[RIVAL].card.get("sentences", ()) if RIVAL in arms else ())]
     tables = [*task.tables(scores), *without_table, *_listed(measured)]
     patients = {case.patient for case in measured.cases}
     return Report(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from vesalius.core.report import Metric, Plot, Score, Series, Table
 from vesalius.measures.catalogue import measure
 from vesalius.measures.summary import MODEL, OVERALL, RIVAL, find_metric, overall_by_case
-from vesalius.measures.verdict import listed, verdict
+from vesalius.measures.verdict import disagreements, listed, verdict
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,7 +28,7 @@ def sentences(
     unjudged: Sequence[str],
 ) -> list[str]:
     """Who won first, then the classes, then what a reader must know about the figures."""
-    found = [verdict(metrics, "dice", arms), *_by_class(metrics)]
+    found = [verdict(metrics, "dice", arms), *disagreements(metrics, "dice", arms), *_by_class(metrics)]
     in_pixels = any(score.name == "hd95_px" for score in scores)
     tolerance = f"{tolerance_pixels:g} pixels" if in_pixels else f"{tolerance_mm:g} mm"
     found.append(f"Surface Dice is the share of both surfaces within {tolerance} of each other.")
