@@ -16,7 +16,7 @@ from vesalius.core.finding import Code
 from vesalius.core.grid import Array, Grid
 from vesalius.core.protocols import RESEARCH_ONLY
 from vesalius.formats.dicom_header import lenient
-from vesalius.formats.dicom_pixels import DicomPixels, decoded, open_whole
+from vesalius.formats.dicom_pixels import DicomPixels, Source, decoded, open_whole
 from vesalius.formats.dicom_values import first, numbers, text, value, whole
 from vesalius.formats.scan import Scan
 
@@ -64,8 +64,9 @@ def write_seg(
         )
     with lenient():
         sources = _source_headers(scan)
-        planes = _planes(label_map, labels, scan.pixels, sources)
-        segmentation = _segmentation(planes, labels, sources, model_name, version)
+        _only_frames(sources[0], scan.pixels.sources)
+        segmentation = _segmentation(_planes(label_map, labels), labels, sources, model_name, version)
+        _restore_frame_numbers(segmentation, scan.pixels.sources)
         beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             segmentation.save_as(beside)
@@ -90,18 +91,36 @@ def _source_headers(scan: Scan) -> list[Any]:
     return headers
 
 
-def _planes(label_map: Array, labels: Sequence[Label], pixels: DicomPixels, headers: Sequence[Any]) -> Array:
-    """Segment numbers 1, 2, ... as (frames, rows, columns) in the order of the source's frames."""
-    table = {label.value: position + 1 for position, label in enumerate(labels)}
-    many = len(headers) == 1 and whole(headers[0], "NumberOfFrames") > 1
-    frames = whole(headers[0], "NumberOfFrames") if many else len(pixels.sources)
-    kind = np.uint8 if len(labels) < 256 else np.uint16
-    planes = np.zeros((frames, label_map.shape[1], label_map.shape[0]), kind)
-    for k, source in enumerate(pixels.sources):
+def _only_frames(header: Any, sources: Sequence[Source]) -> None:
+    """Make the header of a multi-frame file that of the scan's frames alone, in slice order.
+
+    highdicom refuses a source with several frames at one place, which a file of several volumes has.
+    """
+    groups = value(header, "PerFrameFunctionalGroupsSequence")
+    if groups is not None:
+        header.PerFrameFunctionalGroupsSequence = [groups[source.index] for source in sources]
+        header.NumberOfFrames = len(sources)
+
+
+def _restore_frame_numbers(segmentation: Any, sources: Sequence[Source]) -> None:
+    """Frame numbers of the whole file again, where `_only_frames` made them those of the scan's frames."""
+    done: set[int] = set()  # highdicom shares one item between the segments of a frame
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        for derivation in group.get("DerivationImageSequence", []):
+            for image in derivation.SourceImageSequence:
+                if "ReferencedFrameNumber" in image and id(image) not in done:
+                    done.add(id(image))
+                    image.ReferencedFrameNumber = sources[int(image.ReferencedFrameNumber) - 1].index + 1
+
+
+def _planes(label_map: Array, labels: Sequence[Label]) -> Array:
+    """Segment numbers 1, 2, ... as (frames, rows, columns)."""
+    columns, rows, slices = label_map.shape
+    planes = np.zeros((slices, rows, columns), np.uint8 if len(labels) < 256 else np.uint16)
+    for k in range(slices):
         plane = label_map[:, :, k].T
-        target = planes[source.index if many else k]
-        for worth, segment in table.items():
-            target[plane == worth] = segment
+        for position, label in enumerate(labels):
+            planes[k][plane == label.value] = position + 1
     return planes
 
 
@@ -297,7 +316,7 @@ def _slice_of(group: Any, shared: Any, size: tuple[int, ...], grid: Grid) -> int
 
 
 def _code(item: Any) -> Code | None:
-    kind = first(item, "SegmentedPropertyTypeSequence")
+    kind = first(item, "SegmentedPropertyTypeCodeSequence")
     code = Code(text(kind, "CodeValue"), text(kind, "CodingSchemeDesignator"), text(kind, "CodeMeaning"))
     return code if code.value and not code.scheme.startswith("99") else None
 
