@@ -38,7 +38,7 @@ from vesalius.learning.loop import (
 )
 from vesalius.learning.plan import Plan
 from vesalius.learning.validate import dice_per_class
-from vesalius.networks.unet import OfVolumes, residual_unet
+from vesalius.networks.unet import OfVolumes, SharpUNet
 
 NetworkMaker = Callable[[int, int, int], nn.Module]
 
@@ -119,7 +119,7 @@ class _Study:
         if self.settings.network is not None:
             net = self.settings.network(self.channels, classes, dims)
         elif shape is not None:
-            net = residual_unet(self.channels, classes, shape, dims)
+            net = SharpUNet(self.channels, classes, shape, dims)
         else:
             raise UsageError("The stored plan is for a network of one's own.", remedy="Give that network again.")
         return OfVolumes(net) if plan.planar else net
@@ -214,6 +214,7 @@ def export_ensemble(
     """
     study, found, parts = _study(cohort, train_cases, settings, works[0], progress)
     plan = Plan.from_json(json.loads((works[0] / "plan.json").read_text(encoding="utf-8")))
+    torch.set_num_threads(plan.threads)
     averages, states = [], []
     for number in range(len(parts)):
         kept = [study_path for work in works if (study_path := replace(study, work=work).checkpoint(number)).exists()]
@@ -393,8 +394,8 @@ def _judgement(cohort: Cohort, plan: Plan, states: Sequence[State], outside: Seq
     if len(rows):
         means = [float(np.nanmean(column)) if np.isfinite(column).any() else np.nan for column in rows.T]
         each = ", ".join(f"{label.name} {value:.3f}" for label, value in zip(cohort.labels, means, strict=True))
-        where = "left-out folds, each case by the one network that never saw it" if plan.folds > 1 else "cases"
-        said.append(f"Mean Dice of {len(rows)} {where} that were left out of training: {each}.")
+        how = "each answered by the one network that never saw it" if plan.folds > 1 else "left out of training"
+        said.append(f"Mean Dice of {len(rows)} cases, {how}: {each}.")
     return said
 
 

@@ -113,7 +113,7 @@ class Plan:
         size = " × ".join(str(n) for n in (self.patch[:2] if self.planar else self.patch))
         what = "networks, each without one part of the patients" if self.folds > 1 else "network"
         widths = "-".join(map(str, self.channels))
-        kind = f"a residual U-Net of {widths} channels" if self.channels else "the network that was given"
+        kind = f"a U-Net of {widths} channels" if self.channels else "the network that was given"
         yield f"Train {self.folds} {what}: {kind}, {'2D' if self.planar else '3D'}."
         yield f"Each step sees {self.batch} patches of {size} voxels; {self.foreground:.0%} hold a labelled voxel."
         yield f"{self.steps} steps of AdamW, rate rising to {self.rate:g} and falling to 0 along a cosine."

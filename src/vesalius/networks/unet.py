@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
@@ -61,29 +62,44 @@ def unet_shape(
     return UNetShape(channels, tuple(strides))
 
 
-def residual_unet(in_channels: int, classes: int, shape: UNetShape, dims: int) -> nn.Module:
-    """A U-Net with two residual convolutions per level and instance normalisation.
+class SharpUNet(nn.Module):
+    """A residual U-Net whose first convolution halves the resolution, and a light head at full resolution.
 
-    After Kerfoot et al., "Left-ventricle quantification using residual U-Net" (STACOM 2018), as MONAI has it:
-    the first convolution halves the resolution, which makes it several times faster on a CPU than a U-Net
-    that keeps many channels at full resolution.
+    The inner network is MONAI's residual U-Net (Kerfoot et al., "Left-ventricle quantification using
+    residual U-Net", STACOM 2018), two convolutions per level, instance normalisation. Having few channels at
+    full resolution makes it several times faster on a CPU than a U-Net with 16 or 32 there; but its outlines
+    come from half resolution. So the head looks once more at the image itself: one convolution over the
+    inner network's features and the image.
 
     Args:
         in_channels: input channels.
         classes: output channels, background included.
-        shape: width and depth.
+        shape: width and depth of the inner network.
         dims: 3, or 2 for images of one plane.
-
-    Returns:
-        A module from (n, in_channels, *sizes) to logits (n, classes, *sizes); sizes are multiples of
-        `shape.multiple`.
     """
-    strides: list[Any] = [stride[:dims] for stride in shape.strides]
-    net: nn.Module = UNet(
-        spatial_dims=dims, in_channels=in_channels, out_channels=classes, channels=shape.channels,
-        strides=strides, num_res_units=2,
-    )  # fmt: skip
-    return net
+
+    def __init__(self, in_channels: int, classes: int, shape: UNetShape, dims: int) -> None:
+        super().__init__()
+        strides: list[Any] = [stride[:dims] for stride in shape.strides]
+        features = max(8, shape.channels[0] // 2)
+        convolution = nn.Conv3d if dims == 3 else nn.Conv2d
+        normalisation = nn.InstanceNorm3d if dims == 3 else nn.InstanceNorm2d
+        self.inner = UNet(
+            spatial_dims=dims, in_channels=in_channels, out_channels=features, channels=shape.channels,
+            strides=strides, num_res_units=2,
+        )  # fmt: skip
+        self.sharpen = nn.Sequential(
+            convolution(features + in_channels, features, 3, padding=1, bias=False),
+            normalisation(features, affine=True),
+            nn.LeakyReLU(0.01, inplace=True),
+        )
+        self.answer = convolution(features, classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(n, in_channels, *sizes) to logits (n, classes, *sizes); sizes are multiples of `shape.multiple`."""
+        features = self.inner(image)
+        logits: Tensor = self.answer(features + self.sharpen(torch.cat([features, image], 1)))
+        return logits
 
 
 class OfVolumes(nn.Module):
