@@ -12,7 +12,7 @@ from vesalius.core.protocols import RESEARCH_ONLY
 from vesalius.core.report import Metric, Picture, Plot, Report, Score, Series, Table
 from vesalius.reporting.card_section import card_entries
 from vesalius.reporting.html import report_page
-from vesalius.reporting.plots import plot_svg, ticks, write_curve
+from vesalius.reporting.plots import plot_svg, ticks, write_plot
 from vesalius.reporting.write import cases_csv, report_json, write_report
 
 SCORES = tuple(
@@ -178,9 +178,9 @@ def test_plots_without_values_and_with_many():
 
 
 def test_the_learning_curve_is_a_png(tmp_path):
-    write_curve([(0, 1.0), (10, 0.5), (20, 0.3)], tmp_path / "curve.png")
+    write_plot(Plot("Learning", "step", "loss", (Series("one", (0.0, 10.0), (1.0, 0.5), True),)), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    write_curve([], tmp_path / "none.png")
+    write_plot(Plot("Learning", "step", "loss", ()), tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 
 

@@ -54,22 +54,20 @@ def interval_svg(metrics: Sequence[Metric], low: float, high: float) -> Markup:
     return Markup(f"{opening}{''.join(marks)}</svg>")  # noqa: S704 - every text in it is escaped
 
 
-def write_curve(curve: Sequence[tuple[float, float]], path: Path) -> None:
-    """A learning curve as a PNG.
-
-    Args:
-        curve: (step, mean loss) pairs; an empty one writes nothing.
-        path: of the PNG.
-    """
-    if not curve:
+def write_plot(plot: Plot, path: Path) -> None:
+    """A plot of lines, such as a learning curve, as a PNG; one without values writes nothing."""
+    if not any(series.x for series in plot.series):
         return
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot([step for step, _ in curve], [loss for _, loss in curve], color="#14708a", linewidth=1.6)
-    axes.set_xlabel("Step")
-    axes.set_ylabel("Mean training loss")
+    for series in plot.series:
+        axes.plot(series.x, series.y, linewidth=1.6, label=series.name)
+    axes.set_title(plot.title)
+    axes.set_xlabel(plot.x_title)
+    axes.set_ylabel(plot.y_title)
+    axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     picture = io.BytesIO()

@@ -88,6 +88,7 @@ def fit(
     work = folder.parent / f".{folder.name}.fitting"
     reserve = _MEASURING_SECONDS + _MEASURING_SHARE * 60 * minutes
     from vesalius.learning.fit import FitSettings, fit_segmentation
+    from vesalius.reporting.plots import write_plot
 
     settings = FitSettings(
         minutes=(60 * minutes - reserve - (time.perf_counter() - started)) / 60,
@@ -101,7 +102,7 @@ def fit(
         "data": {"licence": licence, "attribution": attribution},
     }
     model = _measured(folder, fitted.files, card, asked, test, seed, progress)
-    _draw_curve(fitted.curve, folder)
+    write_plot(fitted.curve, folder.parent / f"{folder.name}.curve.png")
     shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - started
     progress.note(
@@ -203,12 +204,6 @@ def _measured(
         if metric.name == task.primary:
             progress.say(f"{metric.name}, {metric.class_name}: {metric}")
     return Segmenter(open_bundle(folder))
-
-
-def _draw_curve(curve: Any, folder: Path) -> None:
-    from vesalius.reporting.plots import write_curve
-
-    write_curve(curve, folder.parent / f"{folder.name}.curve.png")
 
 
 def _fit_rival(task: Task, cohort: Cohort, train: Sequence[Case], roles: Sequence[str], progress: Progress) -> None:
