@@ -6,45 +6,28 @@ of them. Test patients play no part.
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from vesalius.classical.cases import case_images
-from vesalius.classical.kept import Kept
-from vesalius.classical.multi_atlas import MultiAtlas, MultiAtlasModel
-from vesalius.classical.tissue import TissueMixture, TissueModel
-from vesalius.classical.voxelwise import VoxelModel, VoxelRegression
+from vesalius.classical.kept import FittedRival, Kept
+from vesalius.classical.multi_atlas import MultiAtlas
+from vesalius.classical.storage import load_rival, rival_folder, save_rival
+from vesalius.classical.tissue import TissueMixture
+from vesalius.classical.voxelwise import VoxelRegression
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
-from vesalius.core.errors import StoreError, UnusableInput
+from vesalius.core.errors import UnusableInput
 from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
 from vesalius.measures.overlap import overlap
 
-FOLDER = Path("models") / "rival-segmentation"
-_FORMAT = 1
+__all__ = ["BestRival", "RivalModel", "best_rival", "load_rival", "rival_folder", "save_rival"]
+
 _LARGE = 200_000  # voxels of an image from which fewer patients are held back, to spare time
-
-
-class FittedRival(Protocol):
-    """A fitted candidate: a `core.protocols.Model` that can be kept as plain data."""
-
-    card: Mapping[str, Any]
-
-    def predict(self, images: Sequence[Image]) -> Prediction:
-        """Answer for one case."""
-        ...
-
-    def keep(self) -> Kept:
-        """The model as JSON values and `.npz` bytes."""
-        ...
 
 
 class Candidate(Protocol):
@@ -190,26 +173,10 @@ class RivalModel:
         """
         return self.model.predict(images)
 
-    def save(self, cohort: Cohort) -> Path:
-        """Keep the rival in the cohort's folder, where its patients' images may lie, replacing an older one."""
+    def keep(self) -> Kept:
+        """Everything that `kept.save_rival` writes."""
         kept = self.model.keep()
-        folder = cohort.folder / FOLDER
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
-        try:
-            for name, data in kept.files.items():
-                (beside / f"{name}.npz").write_bytes(data)
-            described = {"format": _FORMAT, "kind": kept.kind, "files": sorted(kept.files), "card": self.card}
-            described["values"] = {name: value for name, value in kept.values.items() if name != "card"}
-            (beside / "rival.json").write_text(json.dumps(described, indent=2, allow_nan=False), "utf-8")
-            old = beside.with_name(f"{beside.name}-old")
-            if folder.exists():
-                folder.rename(old)
-            beside.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        return folder
+        return Kept(kept.kind, {**kept.values, "card": self.card}, kept.files)
 
 
 def _why(trials: Sequence[Trial], held: int, chosen: str) -> str:
@@ -227,38 +194,6 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-_KINDS: Mapping[str, type[MultiAtlasModel] | type[TissueModel] | type[VoxelModel]] = {
-    model.kind: model for model in (MultiAtlasModel, TissueModel, VoxelModel)
-}
-
-
-class _Loaded(RivalModel):
-    """A rival read back: its card already says how it was chosen."""
-
-    def __init__(self, model: FittedRival) -> None:
-        self.model = model
-        self.card = model.card
-
-
-def load_rival(folder: Path) -> RivalModel:
-    """The rival that `RivalModel.save` kept.
-
-    Args:
-        folder: the cohort's folder.
-
-    Raises:
-        StoreError: there is none, or it is damaged or of a newer version.
-    """
-    place = folder / FOLDER
-    remedy = "Run evaluate or fit again, so that the rival is fitted anew."
-    try:
-        described = json.loads((place / "rival.json").read_text("utf-8"))
-        if described["format"] != _FORMAT or described["kind"] not in _KINDS:
-            raise StoreError("The rival was kept by another version.", remedy=remedy, file=place)
-        files = {name: (place / f"{Path(name).name}.npz").read_bytes() for name in described["files"]}
-        kept = Kept(described["kind"], {**described["values"], "card": described["card"]}, files)
-        return _Loaded(_KINDS[kept.kind].from_kept(kept))
-    except FileNotFoundError as error:
-        raise StoreError("No fitted rival is kept in this cohort.", remedy=remedy, file=place) from error
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise StoreError("The rival cannot be read.", remedy=remedy, file=place) from error
+def best_rival(cohort: Cohort, seed: int = 0) -> BestRival:
+    """The rival of segmentation; which algorithm it is on this cohort is settled by `BestRival.fit`."""
+    return BestRival(seed)

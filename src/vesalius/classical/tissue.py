@@ -283,4 +283,4 @@ def _energy(values: Float32, gaussians: Gaussians, prior: Float32) -> Float32:
         part = values[:, number].reshape(len(values), -1).astype(np.float64)
         likelihood = gaussians.of_classes(gaussians.log_likelihood(part))
         energy[:, number] += likelihood.reshape(energy[:, number].shape).astype(np.float32)
-    return energy
+    return np.asarray(energy)
