@@ -134,6 +134,10 @@ def decoded(dataset: Any, indices: list[int]) -> Iterator[Array]:
 
     syntax = dataset.file_meta.TransferSyntaxUID
     decoder = get_decoder(syntax)
+    if syntax in NATIVE and whole(dataset, "BitsAllocated") == 1:
+        for index in indices:
+            yield _bits(dataset, index)
+        return
     if syntax in NATIVE:
         for frame, _ in decoder.iter_array(dataset, indices=indices):
             yield np.asarray(frame)
@@ -143,6 +147,15 @@ def decoded(dataset: Any, indices: list[int]) -> Iterator[Array]:
         raise UnusableInput("Its pixel data are compressed in a way that no installed decoder reads.", remedy=_AGAIN)
     for index in indices:
         yield _first_that_decodes(decoder, dataset, index, available)
+
+
+def _bits(dataset: Any, index: int) -> Array:
+    """One frame of packed bits, the lowest bit first; frames follow each other without padding (PS3.5 8.1.1)."""
+    rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
+    start, stop = index * rows * columns, (index + 1) * rows * columns
+    packed = np.frombuffer(dataset.PixelData, np.uint8)[start // 8 : (stop + 7) // 8]
+    bits = np.unpackbits(packed, bitorder="little")[start % 8 :][: stop - start]
+    return bits.reshape(rows, columns)
 
 
 def _first_that_decodes(decoder: Any, dataset: Any, index: int, plugins: list[str]) -> Array:
