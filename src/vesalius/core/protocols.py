@@ -54,7 +54,10 @@ class Model(Protocol):
 class Rival(Protocol):
     """A hand-designed algorithm fitted on the training part and scored by the same code as the model."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it, such as "multi-atlas segmentation"."""
+        ...
 
     def fit(self, cases: Sequence[Case], cohort: Cohort, inputs: Sequence[str]) -> Model:
         """Prepare on training cases; what it keeps of patients stays inside the cohort's folder."""

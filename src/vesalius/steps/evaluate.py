@@ -151,7 +151,7 @@ def _report(
     return Report(
         title=f"{card.get('name') or type(arms[MODEL]).__name__} on {cohort.name}",
         task=task.name,
-        sentences=tuple(sentence for sentence in sentences if sentence),
+        sentences=tuple(sentence[0].upper() + sentence[1:] for sentence in sentences if sentence),
         metrics=metrics,
         scores=tuple(scores),
         tables=tuple(tables),
