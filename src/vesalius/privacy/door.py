@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import sqlite3
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,6 +37,8 @@ _KEPT_ATTRIBUTES = frozenset({
     "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "MagneticFieldStrength", "DiffusionBValue",
     "SliceThickness", "KVP", "ViewPosition", "ImageLaterality", "Laterality", "ImageType", "ScanningSequence",
 })  # fmt: skip
+# What pydicom raises on elements that it cannot decode or encode.
+_DAMAGED = (AttributeError, KeyError, TypeError, ValueError, NotImplementedError, EOFError, OverflowError, struct.error)
 _MASK_SUFFIX = re.compile(r"[-_. ](?:mask|seg|segmentation|label|labels|labelmap|gt|truth)$", re.IGNORECASE)
 
 
@@ -165,9 +168,15 @@ class Door:
         folder.mkdir()
         cleaner = HeaderCleaner(self.pseudonyms, self.pseudonyms.patient(patient), patient)
         for number, file in enumerate(dict.fromkeys(scan.files), start=1):
-            dataset = pydicom.dcmread(file, force=True)
-            cleaner.clean(dataset)
-            dataset.save_as(folder / f"{number:05d}.dcm", enforce_file_format=True)
+            try:
+                dataset = pydicom.dcmread(file, force=True)
+                cleaner.clean(dataset)
+                dataset.save_as(folder / f"{number:05d}.dcm", enforce_file_format=True)
+            except _DAMAGED as error:
+                raise UnusableInput(
+                    f"The DICOM header is damaged, so it cannot be de-identified ({type(error).__name__}).",
+                    remedy="Send the object again from its source.",
+                ) from error
         return _volume_at(folder, scan, array)
 
 

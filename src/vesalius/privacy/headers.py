@@ -21,6 +21,7 @@ _DUMMY = {
     "AE": "NONE", "AS": "000Y", "CS": "NONE", "DS": "0", "IS": "0", "DA": "19000101", "DT": "19000101000000", "TM":
     "000000", "LO": "NONE", "LT": "NONE", "SH": "NONE", "ST": "NONE", "UT": "NONE", "UC": "NONE",
 }  # fmt: skip
+_DELIMITERS = 0xFFFE
 _STANDARD_UIDS = "1.2.840.10008."
 _IDENTIFYING = (
     "PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName",
@@ -66,6 +67,9 @@ class HeaderCleaner:
 
     def _clean_items(self, dataset: Dataset, known: Known) -> None:
         for tag in list(dataset.keys()):
+            if tag.group == _DELIMITERS:  # what strays after the pixel data
+                del dataset[tag]
+                continue
             element = dataset[tag]
             rule = rule_for(int(tag))
             if rule is None:
