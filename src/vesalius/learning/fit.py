@@ -38,7 +38,7 @@ from vesalius.learning.loop import (
 )
 from vesalius.learning.plan import Plan
 from vesalius.learning.validate import dice_per_class
-from vesalius.networks.unet import OfVolumes, SharpUNet
+from vesalius.networks.unet import OfVolumes, ResidualUNet
 
 NetworkMaker = Callable[[int, int, int], nn.Module]
 
@@ -119,7 +119,7 @@ class _Study:
         if self.settings.network is not None:
             net = self.settings.network(self.channels, classes, dims)
         elif shape is not None:
-            net = SharpUNet(self.channels, classes, shape, dims)
+            net = ResidualUNet(self.channels, classes, shape, dims)
         else:
             raise UsageError("The stored plan is for a network of one's own.", remedy="Give that network again.")
         return OfVolumes(net) if plan.planar else net

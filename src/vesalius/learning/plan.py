@@ -26,8 +26,8 @@ Measure = Callable[["Plan"], list[float] | None]
 
 _PATCH_VOXELS = {"cpu": 96_000, "cuda": 112**3}
 _PLANE_VOXELS = {"cpu": 192**2, "cuda": 512**2}
-_WIDTHS = {"cpu": (24, 16, 8), "cuda": (32, 16)}  # tried from the largest
-_ENOUGH_STEPS = {24: 8000, 16: 500, 32: 3000, 8: 0}  # a width is taken if it gets this many in its time
+_WIDTHS = {"cpu": (48, 32, 16), "cuda": (64, 32)}  # tried from the largest
+_ENOUGH_STEPS = {64: 3000, 48: 8000, 32: 500, 16: 0}  # a width is taken if it gets this many in its time
 _ROUND = 8  # patches are multiples of this where the volume is large enough
 _SIDED = ("left", "right")
 _FORMAT = 1
@@ -113,7 +113,7 @@ class Plan:
         size = " × ".join(str(n) for n in (self.patch[:2] if self.planar else self.patch))
         what = "networks, each without one part of the patients" if self.folds > 1 else "network"
         widths = "-".join(map(str, self.channels))
-        kind = f"a U-Net of {widths} channels" if self.channels else "the network that was given"
+        kind = f"a residual U-Net of {widths} channels" if self.channels else "the network that was given"
         yield f"Train {self.folds} {what}: {kind}, {'2D' if self.planar else '3D'}."
         yield f"Each step sees {self.batch} patches of {size} voxels; {self.foreground:.0%} hold a labelled voxel."
         yield f"{self.steps} steps of AdamW, rate rising to {self.rate:g} and falling to 0 along a cosine."
@@ -139,7 +139,7 @@ def first_plan(
         rate=2e-3, weight_decay=1e-2, warm_up=0.03, foreground=0.5,
         augmentation=AugmentationSettings(mirror_axes=() if sided else (0,)),
     )  # fmt: skip
-    return of_width(plan, spacing, _WIDTHS[device][-2])
+    return of_width(plan, spacing, 32)
 
 
 def patch_size(size: Sequence[int], spacing: Sequence[float], limit: int) -> Size:
@@ -211,7 +211,7 @@ def fitted_to(plan: Plan, spacing: Sequence[float], seconds_each: Callable[[], f
     known, said = {plan.channels: plan.seconds_per_step}, list(plan.measured)
     for width in _WIDTHS[plan.device]:
         other = of_width(plan, spacing, width)
-        guess = plan.seconds_per_step * (other.channels[0] / plan.channels[0])  # at least this
+        guess = plan.seconds_per_step * (other.channels[1] / plan.channels[1])  # at least this
         if other.channels not in known and seconds_each() / guess >= _ENOUGH_STEPS[width]:
             spent = measure(other)
             if spent is not None:
