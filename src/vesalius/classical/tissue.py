@@ -64,6 +64,11 @@ class TissueSettings:
     floor: float = 0.005
 
 
+# Without a prior on place, only what training patients look like tells shading from structure: the field may
+# only tilt, and brightness stays closer to theirs.
+ANYWHERE = TissueSettings(trust=2.0, shading=1)
+
+
 @dataclass(frozen=True)
 class TissueMixture:
     """The rival: `fit` learns brightness and, if `spatial`, usual places.
@@ -71,7 +76,7 @@ class TissueMixture:
     Args:
         seed: draws the patients and voxels looked at.
         spatial: learn where each class lies, by aligning training patients to one of them.
-        settings: sizes and numbers.
+        settings: sizes and numbers; `ANYWHERE` suits `spatial=False`.
     """
 
     seed: int = 0
