@@ -56,7 +56,7 @@ class TissueSettings:
     detail: int = 8_000_000
     background: int = 4
     components: int = 1
-    strength: float = 3.0
+    strength: float = 1.5
     sweeps: int = 6
     rounds: int = 20
     shading: int = 3
@@ -66,7 +66,7 @@ class TissueSettings:
 
 # Without a prior on place, only what training patients look like tells shading from structure: the field may
 # only tilt, and brightness stays closer to theirs.
-ANYWHERE = TissueSettings(trust=2.0, shading=1)
+ANYWHERE = TissueSettings(trust=2.0, shading=1, strength=3.0)
 
 
 @dataclass(frozen=True)
