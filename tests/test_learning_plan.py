@@ -30,9 +30,9 @@ def first(labels: tuple[Label, ...] = LABELS, threads: int = 2) -> Plan:
     return planning.first_plan(FOUND, labels, SPACING, "cpu", 1, threads)
 
 
-def speeds(plan: Plan) -> list[float]:
+def speeds(plan: Plan, hopeless: float = 0) -> list[float]:
     """A machine on which bfloat16 halves the time, channels last costs, and width costs in proportion."""
-    seconds = 0.2 * plan.channels[0] / 16 * (0.5 if plan.bfloat16 else 1) * (1.2 if plan.channels_last else 1)
+    seconds = 0.2 * plan.channels[1] / 32 * (0.5 if plan.bfloat16 else 1) * (1.2 if plan.channels_last else 1)
     return [seconds * 2 / plan.threads] * 3
 
 
@@ -44,13 +44,18 @@ def test_the_fastest_way_of_computing_is_taken() -> None:
 
 
 def test_fewer_threads_win_where_other_work_keeps_the_processors_busy() -> None:
-    plan = planning.fastest(first(), lambda p: [1.0 if p.threads == 2 else 0.3])
+    plan = planning.fastest(first(), lambda p, _: [1.0 if p.threads == 2 else 0.3])
     assert plan.threads == 1
-    assert planning.fastest(first(), lambda p: [1.0], threads_too=False).threads == 2
+    assert planning.fastest(first(), lambda p, _: [1.0], threads_too=False).threads == 2
+
+
+def test_threads_are_tried_by_doubling() -> None:
+    ways = planning.ways_of_computing(first(threads=6), threads_too=True)
+    assert [way["threads"] for way in ways if "threads" in way] == [2, 4, 6]
 
 
 def test_measuring_stops_when_its_time_is_over() -> None:
-    plan = planning.fastest(first(), lambda p: None if p.bfloat16 else [0.4])
+    plan = planning.fastest(first(), lambda p, _: None if p.bfloat16 else [0.4])
     assert not plan.bfloat16 and plan.seconds_per_step == 0.4
 
 

@@ -202,7 +202,9 @@ def export_ensemble(
     works: Sequence[Path],
     progress: Progress,
 ) -> Fitted:
-    """Put the networks of a fit together that processes trained apart (`FitSettings.only`), as far as they are.
+    """Put the networks together that processes trained apart (`FitSettings.only`), as far as they have come.
+
+    A network that is in none of the folders is left out of the ensemble, and the card says so.
 
     Args:
         cohort, train_cases, settings: as they were for training; no time is spent on it.
@@ -210,20 +212,26 @@ def export_ensemble(
         progress: told what happens.
 
     Raises:
-        UsageError: a network is in none of the folders.
+        UsageError: there is no network in any of the folders.
     """
     study, found, parts = _study(cohort, train_cases, settings, works[0], progress)
-    plan = Plan.from_json(json.loads((works[0] / "plan.json").read_text(encoding="utf-8")))
+    kept_plan = works[0] / "plan.json"
+    if not kept_plan.exists():
+        raise UsageError("There is no plan in the work folder.", remedy="Train first.", file=works[0])
+    plan = Plan.from_json(json.loads(kept_plan.read_text(encoding="utf-8")))
     torch.set_num_threads(plan.threads)
-    averages, states = [], []
+    averages, states, present = [], [], []
     for number in range(len(parts)):
         kept = [study_path for work in works if (study_path := replace(study, work=work).checkpoint(number)).exists()]
         if not kept:
-            raise UsageError(f"Network {number + 1} of {len(parts)} is in none of the work folders.")
+            continue
+        present.append(parts[number])
         average = study.network(plan, number)
         states.append(load_checkpoint(kept[0], study.network(plan, number), average))
         averages.append(average.eval())
-    return _fitted(study, cohort, found, plan, parts, averages, states)
+    if not averages:
+        raise UsageError("There is no trained network in the work folders.", remedy="Train first.")
+    return _fitted(study, cohort, found, plan, present, averages, states)
 
 
 Parts = list[tuple[list[PreparedCase], list[PreparedCase]]]
@@ -332,12 +340,12 @@ def _measured_plan(study: _Study, cohort: Cohort, found: Fingerprint, deadline: 
     patches = study.patches(plan, 0, parts[0][0])
     enough = time.monotonic() + _MEASURING_SHARE * (deadline - time.monotonic())
 
-    def measure(candidate: Plan) -> list[float] | None:
+    def measure(candidate: Plan, hopeless: float) -> list[float] | None:
         if time.monotonic() > enough:
             return None
         torch.set_num_threads(candidate.threads)
         network = study.network(candidate, 0)
-        return seconds_per_step(network, patches, study.schedule(candidate, 0), _MEASURED_STEPS, enough)
+        return seconds_per_step(network, patches, study.schedule(candidate, 0), _MEASURED_STEPS, hopeless)
 
     plan = planning.fastest(plan, measure, threads_too=settings.threads is None)
     chosen = len(parts) if settings.only is None else len(settings.only)
@@ -396,6 +404,8 @@ def _judgement(cohort: Cohort, plan: Plan, states: Sequence[State], outside: Seq
         each = ", ".join(f"{label.name} {value:.3f}" for label, value in zip(cohort.labels, means, strict=True))
         how = "each answered by the one network that never saw it" if plan.folds > 1 else "left out of training"
         said.append(f"Mean Dice of {len(rows)} cases, {how}: {each}.")
+    if len(states) < plan.folds:
+        said.append(f"The ensemble holds {len(states)} of {plan.folds} planned networks.")
     return said
 
 

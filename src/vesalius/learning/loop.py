@@ -299,10 +299,13 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def seconds_per_step(network: nn.Module, patches: Patches, schedule: Schedule, steps: int, until: float) -> list[float]:
+def seconds_per_step(
+    network: nn.Module, patches: Patches, schedule: Schedule, steps: int, hopeless: float
+) -> list[float]:
     """Seconds of each of a few steps on fresh weights, after one that does not count.
 
-    No further step is begun after `until` (`time.monotonic`) once there is one figure.
+    Where that first one takes more than `hopeless` seconds, it is the only figure: threads that wait for
+    each other on a busy machine can take a hundred times as long as one alone.
     """
     network = network.to(schedule.device).train()
     if schedule.channels_last and any(p.ndim == 5 for p in network.parameters()):
@@ -310,12 +313,12 @@ def seconds_per_step(network: nn.Module, patches: Patches, schedule: Schedule, s
     optimiser = torch.optim.AdamW(network.parameters(), schedule.rate)
     spent: list[float] = []
     for number in range(1 + steps):
-        if time.monotonic() > until and len(spent) > 1:
-            break
         began = time.perf_counter()
         image, label = changed_batch(patches, schedule, number, torch.device(schedule.device))
         step(network, optimiser, image, label, schedule)
         spent.append(time.perf_counter() - began)
+        if spent[0] > hopeless:
+            return spent
     return spent[1:]
 
 
