@@ -155,7 +155,7 @@ def _draw(cohort: Cohort, groups: list[list[str]], share: float, rng: random.Ran
             passed += share
             parts.update(dict.fromkeys(group, TEST if to_test else TRAIN))
     for missing in {TRAIN, TEST} - set(parts.values()):
-        parts.update(dict.fromkeys(min(groups, key=len), missing))
+        parts.update(dict.fromkeys(min(groups, key=lambda group: len(group)), missing))
     return parts
 
 
