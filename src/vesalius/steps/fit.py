@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vesalius.core.case import Case
 from vesalius.core.cohort import TEST, TRAIN, Cohort
-from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.errors import UsageError
 from vesalius.core.identity import seen_hash
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY, Task
