@@ -46,6 +46,8 @@ class _Child:
                 process.stdin.flush()
                 for _ in indices:
                     yield _answer(process)
+            except UnusableInput:  # the child said so and is ready for the next request
+                raise
             except (OSError, EOFError, ValueError) as error:
                 self._stop()
                 raise _damaged() from error
@@ -89,8 +91,10 @@ def _answer(process: subprocess.Popen[bytes]) -> Array:
     alarm.start()
     try:
         head = json.loads(process.stdout.readline() or b"{}")
+        if "error" in head:
+            raise _damaged()
         if "shape" not in head:
-            raise EOFError(head.get("error", "the decoder crashed"))
+            raise EOFError("the decoder crashed")
         dtype = np.dtype(head["dtype"])
         size = int(np.prod(head["shape"])) * dtype.itemsize
         data = process.stdout.read(size)
