@@ -14,7 +14,7 @@ from learning_cohort import LABELS, small_cohort
 from vesalius.core.cohort import Label
 from vesalius.learning import plan as planning
 from vesalius.learning.fingerprint import Fingerprint, fingerprint, preparation_for
-from vesalius.learning.loop import Schedule, rate_at
+from vesalius.learning.loop import Schedule, rate_at, sparkline
 from vesalius.learning.plan import Plan
 from vesalius.networks.unet import unet_shape
 
@@ -129,3 +129,9 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     rates = [rate_at(schedule, step / 100) for step in range(101)]
     assert max(rates) <= 1e-3 and rates.index(max(rates)) in range(4, 7)
     assert rates[-1] == pytest.approx(0, abs=1e-9) and rates[6:] == sorted(rates[6:], reverse=True)
+
+
+def test_a_curve_in_one_line() -> None:
+    assert sparkline([3.0, 2.0, 1.0]) == "█▅▁"
+    assert len(sparkline([float(n) for n in range(500)])) == 24
+    assert sparkline([1.0]) == "▁"

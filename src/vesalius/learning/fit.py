@@ -57,7 +57,7 @@ class FitSettings:
     Args:
         minutes: budget from the call to its return.
         seed: every random choice follows from it.
-        folds: 1 for one network; 2 or more for an ensemble, each without one fold.
+        folds: 1 for one network; 2 or more for an ensemble, each without one fold. A stored plan says itself.
         resume: go on from what an interrupted call left in `work`.
         device: "cpu" or "cuda"; CUDA where there is one if left out.
         plan: a stored plan (`Plan.as_json`), run again step for step whatever time it takes.
@@ -168,6 +168,8 @@ def fit_segmentation(
         VesaliusError: torch and ONNX Runtime disagree on the result.
     """
     began = time.monotonic()
+    if settings.plan is not None:
+        settings = replace(settings, folds=Plan.from_json(settings.plan).folds)
     study, found, parts = _study(cohort, train_cases, settings, work, progress)
     spent_before = _spent_before(work, settings)
     deadline = began + 60 * settings.minutes - spent_before
@@ -321,7 +323,7 @@ def _plan(study: _Study, cohort: Cohort, found: Fingerprint, deadline: float, pa
     else:
         plan = _measured_plan(study, cohort, found, deadline, parts)
     if plan.folds != settings.folds:
-        raise UsageError(f"The stored plan has {plan.folds} folds.", remedy="Ask for the same number.")
+        raise UsageError(f"The interrupted fit has {plan.folds} folds.", remedy="Ask for the same number.")
     _write_json(kept, plan.as_json())
     for sentence in (*plan.measured, *plan.sentences()):
         study.progress.say(sentence)
