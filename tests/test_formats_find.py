@@ -15,6 +15,7 @@ from pydicom.fileset import FileSet
 
 import dicom_maker as make
 from vesalius.core.errors import UnusableInput, UsageError
+from vesalius.formats import archive as archive_module
 from vesalius.formats.archive import unpack
 from vesalius.formats.find import find_scans
 from vesalius.formats.scan import Refused, Scan
@@ -106,7 +107,8 @@ def test_an_archive_is_read_while_its_scans_live_and_leaves_nothing(tmp_path: Pa
     assert not unpacked.exists()
 
 
-def test_hostile_and_damaged_archives(tmp_path: Path) -> None:
+def test_hostile_and_damaged_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "_LARGE", 1 << 20)
     with zipfile.ZipFile(tmp_path / "slip.zip", "w") as archive:
         for name in ("../out.nii", "/abs.nii", "a/../../out.nii", "C:\\x.nii", "..\\out.nii"):
             archive.writestr(name, b"x")
@@ -119,7 +121,7 @@ def test_hostile_and_damaged_archives(tmp_path: Path) -> None:
         zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("a.nii", "w") as file,
     ):
-        for _ in range(400):
+        for _ in range(20):
             file.write(bytes(1 << 20))
     with pytest.raises(UnusableInput, match="absurd"):
         unpack(tmp_path / "bomb.zip")
@@ -165,11 +167,11 @@ def test_names_stay_unique_when_series_share_a_number(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (REAL / "dicom").exists(), reason="the real files are not here")
 def test_every_real_file_gives_a_scan_that_reads_or_a_reason() -> None:
     read = 0
-    for found in find_scans(REAL / "dicom"):
+    for found in find_scans(REAL / "dicom" / "pydicom" / "test_files"):
         if isinstance(found, Refused):
             assert found.reason and found.remedy
             continue
         with contextlib.suppress(UnusableInput):
             assert found.pixels.read().shape == (found.channels, *found.grid.shape)
             read += 1
-    assert read >= 130
+    assert read >= 25
