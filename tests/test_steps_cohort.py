@@ -247,3 +247,15 @@ def test_layouts_of_other_programs_come_back_as_they_went(made, layout):
     if layout != "bids":
         again = vs.split(back, column="part").split
         assert list(again.parts.values()).count("test") == list(cohort.split.parts.values()).count("test")
+
+
+def test_volumes_of_one_file_are_one_case_and_its_mask_lies_on_the_first(tmp_path):
+    image, label = volume(1)
+    write_nifti(tmp_path / "in" / "four.nii.gz", np.stack([image, image + 5, image * 2], axis=-1))
+    write_nifti(tmp_path / "masks" / "four.nii.gz", label)
+    cohort = vs.ingest(tmp_path / "in", into=tmp_path / "study")
+    assert len(cohort) == 1 and len(cohort.cases[0].images) == 3
+    cohort = vs.label(cohort, masks=tmp_path / "masks", names=NAMES)
+    assert cohort.cases[0].label_image is not None
+    first = cohort.cases[0].image(cohort.cases[0].label_image.role)
+    assert np.array_equal(first.read()[0], image)
