@@ -11,9 +11,9 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
-from making import study, volume, write_nifti
 
 import vesalius as vs
+from making import study, volume, write_nifti
 from vesalius.core.errors import BundleError, PatientOverlap, UsageError
 from vesalius.core.progress import Silent
 from vesalius.core.protocols import RESEARCH_ONLY
@@ -92,7 +92,7 @@ def test_evaluate_on_another_cohort_scores_every_case(fitted, tmp_path):
 
 
 def test_predict_answers_on_the_inputs_own_grid(fitted, tmp_path):
-    folder, model, _ = fitted
+    _folder, model, _ = fitted
     image, label = volume(77)
     turned = np.array([[0, -1.0, 0, 30], [0, 0, 1.2, -7], [-1.0, 0, 0, 12], [0, 0, 0, 1]])
     write_nifti(tmp_path / "in" / "deep" / "a.nii.gz", image)
@@ -117,7 +117,7 @@ def test_predict_answers_on_the_inputs_own_grid(fitted, tmp_path):
 
 
 def test_predict_does_not_overwrite_and_names_what_is_wrong(fitted, tmp_path):
-    folder, model, _ = fitted
+    _folder, model, _ = fitted
     path = write_nifti(tmp_path / "a.nii.gz", volume(1)[0])
     vs.predict(model, path, to=tmp_path / "out")
     with pytest.raises(UsageError):
