@@ -41,7 +41,7 @@ templates from birth to adulthood. NeuroImage 47:S102, 2009.
 """
 
 # Template mm, LPS: medians over the 14 maps, made symmetric (see --maps).
-_PLACE = (26.0, 21.0, -16.0)
+_PLACE = (25.5, 21.3, -16.7)
 
 FINDER = {
     "template": TEMPLATE,
