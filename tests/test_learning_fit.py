@@ -21,7 +21,8 @@ from vesalius.imaging.augmentation import AugmentationSettings
 from vesalius.learning import fit as fitting
 from vesalius.learning import loop, study
 from vesalius.learning.data import Patches
-from vesalius.learning.fit import FitSettings, Fitted, export_ensemble, fit_segmentation
+from vesalius.learning.ensemble import export_ensemble
+from vesalius.learning.fit import FitSettings, Fitted, fit_segmentation
 from vesalius.learning.plan import Plan
 
 PLAN = Plan(

@@ -27,14 +27,13 @@ from vesalius.learning.export import export
 from vesalius.learning.fingerprint import Fingerprint
 from vesalius.learning.loop import (
     State,
-    load_checkpoint,
     seconds_per_step,
     train,
 )
 from vesalius.learning.plan import Plan
 from vesalius.learning.study import FitSettings, Parts, Study, study_of
 
-__all__ = ["FitSettings", "Fitted", "export_ensemble", "fit_segmentation"]
+__all__ = ["FitSettings", "Fitted", "finished", "fit_segmentation"]
 
 _MEASURED_STEPS = 3
 _MEASURING_SHARE = 0.06  # of the budget, at most, goes into measuring candidates
@@ -97,49 +96,10 @@ def fit_segmentation(
         states.append(state)
     if settings.only is not None:
         return Fitted({}, {"plan": plan.as_json(), "sentences": list(plan.sentences())}, _curve(states))
-    return _fitted(study, cohort, found, plan, parts, averages, states)
+    return finished(study, cohort, found, plan, parts, averages, states)
 
 
-def export_ensemble(
-    cohort: Cohort,
-    train_cases: Sequence[Case],
-    settings: FitSettings,
-    works: Sequence[Path],
-    progress: Progress,
-) -> Fitted:
-    """Put the networks together that processes trained apart (`FitSettings.only`), as far as they have come.
-
-    A network that is in none of the folders is left out of the ensemble, and the card says so.
-
-    Args:
-        cohort, train_cases, settings: as they were for training; no time is spent on it.
-        works: the work folders; each network is taken from the first that has it, the plan from the first.
-        progress: told what happens.
-
-    Raises:
-        UsageError: there is no network in any of the folders.
-    """
-    study, found, parts = study_of(cohort, train_cases, settings, works[0], progress)
-    kept_plan = works[0] / "plan.json"
-    if not kept_plan.exists():
-        raise UsageError("There is no plan in the work folder.", remedy="Train first.", file=works[0])
-    plan = Plan.from_json(json.loads(kept_plan.read_text(encoding="utf-8")))
-    torch.set_num_threads(plan.threads)
-    averages, states, present = [], [], []
-    for number in range(len(parts)):
-        kept = [study_path for work in works if (study_path := replace(study, work=work).checkpoint(number)).exists()]
-        if not kept:
-            continue
-        present.append(parts[number])
-        average = study.network(plan, number)
-        states.append(load_checkpoint(kept[0], study.network(plan, number), average))
-        averages.append(average.eval())
-    if not averages:
-        raise UsageError("There is no trained network in the work folders.", remedy="Train first.")
-    return _fitted(study, cohort, found, plan, present, averages, states)
-
-
-def _fitted(
+def finished(
     study: Study,
     cohort: Cohort,
     found: Fingerprint,

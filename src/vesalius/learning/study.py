@@ -50,7 +50,7 @@ class FitSettings:
         augmentation: how patches are changed; the plan's own if left out.
         threads: processor threads; measured if left out.
         only: train only these networks of the folds and export nothing, so that several processes can share
-            an ensemble; `export_ensemble` then puts their work together.
+            an ensemble; `ensemble.export_ensemble` then puts their work together.
     """
 
     minutes: float
@@ -149,17 +149,23 @@ def study_of(
 
 def divided(cases: Sequence[PreparedCase], settings: FitSettings) -> Parts:
     """For each network the cases it learns from and those it is looked at on; patients are never shared."""
-    patients = sorted({case.patient for case in cases})
-    order = [patients[n] for n in np.random.default_rng(settings.seed).permutation(len(patients))]
-    if settings.folds == 1:
-        few = 0 if len(order) < _INNER_FROM else max(1, min(_INNER_MOST, int(_INNER_SHARE * len(order))))
-        groups = [set(order[:few])]
-    else:
-        if len(order) < settings.folds:
-            raise UsageError(
-                f"{settings.folds} folds need as many patients; there are {len(order)}.", remedy="Ask for fewer."
-            )
-        groups = [set(order[number :: settings.folds]) for number in range(settings.folds)]
+    groups = groups_of([case.patient for case in cases], settings.folds, settings.seed)
     return [
         ([c for c in cases if c.patient not in group], [c for c in cases if c.patient in group]) for group in groups
     ]
+
+
+def groups_of(patients: Sequence[str], folds: int, seed: int) -> list[set[str]]:
+    """The patients that each network does not learn from: folds, or a few for one network of many patients.
+
+    Raises:
+        UsageError: there are fewer patients than folds.
+    """
+    known = sorted(set(patients))
+    order = [known[n] for n in np.random.default_rng(seed).permutation(len(known))]
+    if folds == 1:
+        few = 0 if len(order) < _INNER_FROM else max(1, min(_INNER_MOST, int(_INNER_SHARE * len(order))))
+        return [set(order[:few])]
+    if len(order) < folds:
+        raise UsageError(f"{folds} folds need as many patients; there are {len(order)}.", remedy="Ask for fewer.")
+    return [set(order[number::folds]) for number in range(folds)]
