@@ -202,7 +202,7 @@ def check_outlines(outlines: Sequence[Outline], expected: Sequence[Region], find
                 f"The outline of the {side} hippocampus lies too far from where it was expected.", remedy=_REMEDY
             )
         core = inside[1:-1, 1:-1, 1:-1].sum()
-        if inside.sum() - core > 0.05 * inside.sum():
+        if inside.sum() - core > 0.02 * inside.sum():
             raise UnusableInput(f"The outline of the {side} hippocampus does not end in its box.", remedy=_REMEDY)
     if max(volumes) > finder["ratio"] * min(volumes):
         raise UnusableInput("The outlines of the two sides differ too much in size.", remedy=_REMEDY)
