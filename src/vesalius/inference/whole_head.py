@@ -95,7 +95,7 @@ def sided_classes(classes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for entry in classes:
             changes = {
                 "value": int(entry["value"]) + number * len(classes),
-                "name": f"{side} {entry['name']}",
+                "name": f"{side}_{entry['name']}",
                 "laterality": {"value": value, "scheme": "SCT", "meaning": meaning},
             }
             sided.append(dict(entry) | changes)
