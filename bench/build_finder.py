@@ -47,7 +47,7 @@ FINDER = {
     "template": TEMPLATE,
     "crop_below_mm": 100.0,
     "box_mm": [48, 64, 48],
-    "close_mm": [40, 56, 44],
+    "close_mm": [48, 64, 48],
     "inside_mm": [20.0, 36.0, 20.0],
     "pitch": 11.0,
     "shown_side": "left",
