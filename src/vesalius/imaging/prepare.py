@@ -20,7 +20,7 @@ from vesalius.imaging.resample import Float32, overlap, resample, resample_label
 _SAME_SPACING = 0.01  # a spacing this near (as a share) is kept: resampling would cost more than it mends
 _LEAST_OVERLAP = 0.1  # share of the first input that every further input must cover
 _SAMPLE = 4_000_000  # voxels that percentiles are taken from; larger volumes are thinned evenly
-_EMPTY = 0.25  # share of voxels at exactly the minimum above which they count as background
+_EMPTY = 0.05  # share of voxels at exactly the minimum above which they count as background
 
 KINDS = ("zscore", "clip_zscore", "unit")
 
@@ -248,7 +248,7 @@ def _finite(values: Float32) -> tuple[float, float, float]:
 def _robust(values: Float32, least: float) -> tuple[float, float, float, float]:
     """0.5 and 99.5 percentiles, then mean and deviation of what lies between, of a volume's foreground.
 
-    Where more than a quarter of the voxels have exactly the lowest value (air set to zero, a stripped
+    Where more than a twentieth of the voxels have exactly the lowest value (air set to zero, a stripped
     skull), those are background and do not count, so that a crop and a whole head come out alike.
     """
     flat = values.reshape(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +11,11 @@ from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array, Grid
 from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
-from vesalius.imaging.prepare import Preparation, Prepared, prepare
-from vesalius.inference.boxes import predict_box
+from vesalius.imaging.prepare import Preparation, Prepared, normalise, prepare
+from vesalius.imaging.resample import Float32
 from vesalius.inference.session import Session
-from vesalius.inference.sliding import Sliding, peak_memory_mb, predict_labels
+from vesalius.inference.sliding import Sliding, peak_memory_mb, predict_labels, probability_planes
 from vesalius.store.bundle import Bundle
-
-if TYPE_CHECKING:
-    from vesalius.inference.finder import Found
 
 
 class Segmenter:
@@ -65,7 +62,7 @@ class Segmenter:
         Returns:
             A prediction with `label_map` on `images[0].grid` in its own index order. `details` holds
             `classes` (as in the card, one for each value that the label map may have), `volumes_ml` (by
-            class name), `peak_memory_mb` (an upper bound for this case), and after finding `found` (how well
+            class name), `peak_memory_mb` (an upper bound for this case), and for whole heads `finder` (how well
             the structures were found, by name).
 
         Raises:
@@ -86,32 +83,24 @@ class Segmenter:
         return predict_labels(prepared, run, self._sliding, self._values, batch=batch)
 
     def _predict_found(self, image: Image) -> Prediction:
-        """Outline what the finder finds, each region in a box of its own."""
-        from vesalius.inference.finder import find_regions
+        """Outline both sides of a whole head, each in a box of its own."""
+        from vesalius.inference.whole_head import outline_whole_head
 
         array = image.read()
         if array.shape[0] != 1:
             raise UnusableInput("The scan is in colour.", remedy="Give a scan with one channel.")
-        found = find_regions(array[0], image.grid, self.card["finder"], self._bundle.folder)
-        label_map = np.zeros(image.grid.shape, np.uint8)
-        for region in found.regions:
-            block, labels = predict_box(
-                array[0], image.grid, region.grid, self._preparation, self._session.run, self._sliding,
-                self._values, batch=self._session.fixed_batch,
-            )  # fmt: skip
-            hit = labels > 0
-            label_map[block][hit] = labels[hit] + region.offset
-        bound = self._bound(image.grid, found.regions[0].grid, 1)
-        details = {"peak_memory_mb": bound, "found": dict(found.quality)}
-        return self._answer(label_map, image.grid, self._sided_classes(found), details)
+        label_map, details = outline_whole_head(
+            array[0], image.grid, self.card, self._bundle.folder, self._probabilities
+        )
+        bound = self._bound(image.grid, Grid.from_parts(self.card["finder"]["box_mm"]), 1)
+        return Prediction(label_map=label_map, details={**details, "peak_memory_mb": bound})
 
-    def _sided_classes(self, found: Found) -> list[dict[str, Any]]:
-        """The card's classes once per region: values raised by its offset, names led by its side."""
-        return [
-            {**item, "value": item["value"] + region.offset, "name": f"{region.side}_{item['name']}"}
-            for region in found.regions
-            for item in self.card["classes"]
-        ]
+    def _probabilities(self, box: Float32) -> Float32:
+        """(classes, i, j, k) of one box (i, j, k) of intensities at the network's spacing."""
+        prepared = normalise(box[None], self._preparation.normalisation[0])
+        run, batch = self._session.run, self._session.fixed_batch
+        planes = probability_planes(prepared, run, self._sliding, 0, 1 + len(self._values), batch=batch)
+        return np.concatenate([block.copy() for block in planes], axis=1)
 
     def _bound(self, source: Grid, prepared: Grid, channels: int) -> int:
         window = self._sliding.window(prepared.shape)
