@@ -49,9 +49,7 @@ def together(array: np.ndarray, run, sliding: Sliding, axis: int, classes: int =
     mirror=st.sampled_from([(), (0,), (1, 2), (0, 1, 2)]),
     batch=st.sampled_from([None, 1, 3]),
 )
-def test_windows_of_a_pointwise_network_equal_the_whole_volume(
-    shape, patch, overlap, axis, mirror, batch
-) -> None:
+def test_windows_of_a_pointwise_network_equal_the_whole_volume(shape, patch, overlap, axis, mirror, batch) -> None:
     array = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
     sliding = Sliding(patch, overlap, mirror)
     found = together(array, pointwise, sliding, axis, batch=batch)
@@ -104,6 +102,7 @@ def test_the_window_grows_over_a_volume_little_larger_than_the_patch() -> None:
     assert i[0] == 0
     assert i[-1] == 160
     assert max(np.diff(i)) <= 20
+    assert Sliding((64, 64, 1)).starts((64, 64, 20))[2] == list(range(20))
 
 
 @pytest.mark.parametrize(

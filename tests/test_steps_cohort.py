@@ -139,7 +139,7 @@ def test_covariates_come_through_the_door(made):
     progress = Silent()
     cohort = vs.label(tmp_path / "study", table=table, progress=progress)
     assert {case.covariates["age"] for case in cohort} == {float(50 + n) for n in range(6)}
-    assert set(progress.figures["columns_left_out"]) == {"surname"}
+    assert set(progress.figures["columns_left_out"]) == {"file", "surname"}
     assert b"Wilson" not in (tmp_path / "study" / "cohort.sqlite").read_bytes()
 
 

@@ -56,7 +56,7 @@ def _bedside_modules() -> list[str]:
     return [
         ".".join(("vesalius", *path.with_suffix("").parts)).removesuffix(".__init__")
         for path in paths
-        if path.parts[0] not in TRAINING_ROOMS and path.as_posix() not in TRAINING_FILES
+        if path.parts[0] not in TRAINING_ROOMS and path.as_posix() not in (*TRAINING_FILES, "__main__.py")
     ]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from vesalius.core.cohort import Cohort
-from vesalius.core.protocols import RESEARCH_ONLY
+from vesalius.core.image import Image
+from vesalius.core.protocols import RESEARCH_ONLY, Prediction
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,17 @@ def rival_card(
         "research_only": RESEARCH_ONLY,
         "sentences": [how],
     }
+
+
+class FittedRival(Protocol):
+    """A fitted rival: a `core.protocols.Model` that can be kept as plain data."""
+
+    card: Mapping[str, Any]
+
+    def predict(self, images: Sequence[Image]) -> Prediction:
+        """Answer for one case."""
+        ...
+
+    def keep(self) -> Kept:
+        """The model as JSON values and `.npz` bytes."""
+        ...

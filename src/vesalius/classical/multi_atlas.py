@@ -24,6 +24,7 @@ from vesalius.classical.atlas import (
     region,
     unpack_arrays,
 )
+from vesalius.classical.cases import case_images, drawn
 from vesalius.classical.frame import (
     Frame,
     Volume,
@@ -56,15 +57,18 @@ class AtlasSettings:
         steps: demons iterations at half and at full resolution.
         sharpness: how fast a vote's weight falls with the local squared difference of intensities.
         reach: voxels around its registered place from which an atlas may vote.
+        reach_until: voxels around the outlines above which there is no such search, which would take most
+            of the time.
     """
 
-    pool: int = 24
+    pool: int = 20
     used: int = 10
     overview: int = 150_000
-    detail: int = 600_000
+    detail: int = 500_000
     steps: tuple[int, int] = (20, 15)
     sharpness: float = 16.0
     reach: int = 1
+    reach_until: int = 250_000
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class MultiAtlas:
         overviews: list[Volume] = []
         boxes: list[FloatArray] = []
         chosen: list[Case] = []
-        for case in _drawn(cases, self.seed):
+        for case in drawn(cases, self.seed):
             if len(chosen) == self.settings.pool:
                 break
             try:
@@ -119,19 +123,6 @@ class MultiAtlas:
         return MultiAtlasModel(card, reference, tuple(atlases), tuple(spacing))
 
 
-def _drawn(cases: Sequence[Case], seed: int) -> list[Case]:
-    """Cases with outlines in a random order, every patient's first before anybody's second."""
-    known = sorted((case for case in cases if case.label_image is not None), key=lambda case: case.id)
-    order = np.random.default_rng(seed).permutation(len(known))
-    turn: dict[str, int] = {}
-    rounds = []
-    for index in order:
-        patient = known[index].patient
-        turn[patient] = turn.get(patient, 0) + 1
-        rounds.append((turn[patient], known[index]))
-    return [case for _, case in sorted(rounds, key=lambda item: item[0])]
-
-
 def _overview(
     case: Case, inputs: Sequence[str], values: Sequence[int], settings: AtlasSettings
 ) -> tuple[Volume, FloatArray | None]:
@@ -142,18 +133,6 @@ def _overview(
     assert label is not None
     box = box_corners(read_truth(label, volume.grid), volume.frame, values)
     return coarse(volume, settings.overview), box
-
-
-def case_images(case: Case, inputs: Sequence[str]) -> list[Image]:
-    """A case's images in the order of `inputs`.
-
-    Raises:
-        UnusableInput: one is missing.
-    """
-    images = [case.image(role) for role in inputs]
-    if any(image is None for image in images):
-        raise UnusableInput("The case lacks an input.", remedy=f"It needs: {', '.join(inputs)}.")
-    return [image for image in images if image is not None]
 
 
 def _detail_spacing(
@@ -226,9 +205,9 @@ class MultiAtlasModel:
         target = _detail(volume, self.spacing, _ends(corners))
         frame = target.frame
         target = Volume(local_contrast(target.array, frame), target.grid)
-        ballot = Ballot(
-            target.array, frame, len(self._values), float(parameters["sharpness"]), int(parameters["reach"])
-        )
+        small = int(np.prod(frame.shape)) <= int(parameters["reach_until"])
+        reach = int(parameters["reach"]) if small else 0
+        ballot = Ballot(target.array, frame, len(self._values), float(parameters["sharpness"]), reach)
         for number in ranked:
             atlas = self.atlases[int(number)]
             self._vote(atlas, atlas.pose @ np.linalg.inv(pose), target, channels, ballot)

@@ -54,7 +54,10 @@ class Model(Protocol):
 class Rival(Protocol):
     """A hand-designed algorithm fitted on the training part and scored by the same code as the model."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it, such as "multi-atlas segmentation"."""
+        ...
 
     def fit(self, cases: Sequence[Case], cohort: Cohort, inputs: Sequence[str]) -> Model:
         """Prepare on training cases; what it keeps of patients stays inside the cohort's folder."""
@@ -79,8 +82,8 @@ class Task(Protocol):
         """Every measure of one prediction against the case's truth."""
         ...
 
-    def sentences(self, scores: Sequence[Score], metrics: Sequence[Metric], rival: str) -> list[str]:
-        """The findings in plain words, who won first; `rival` names the rival in running text."""
+    def sentences(self, scores: Sequence[Score], metrics: Sequence[Metric], arms: Mapping[str, str]) -> list[str]:
+        """The findings in plain words, who won first; `arms` says what each arm is called in running text."""
         ...
 
     def tables(self, scores: Sequence[Score]) -> list[Table]:

@@ -16,7 +16,8 @@ from vesalius.formats.dicom_frames import Frame
 from vesalius.formats.scan import check_size
 
 _SAME_PLACE_MM = 1e-3  # positions closer than this along the normal are the same slice
-_EVEN = 0.10  # of the slice step: rounding of positions to 0.1 mm at 1 mm stays below it
+_EVEN_STEP = 0.25  # of the slice step, between two slices: positions rounded to 0.1 mm at 1 mm stay below
+_EVEN_PLACE = 0.15  # of the slice step, between a slice and its place on the best line
 _EVEN_MM = 0.02
 _UNIT = 1e-2  # how far direction cosines may be from unit length and right angle
 _TILT_DEGREES = 0.2  # below: rounding; above: the stack is sheared
@@ -115,7 +116,7 @@ def _step(frames: Sequence[Frame], heights: FloatArray, positions: FloatArray) -
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     line = positions[0] + np.arange(len(positions))[:, None] * step
     apart = np.linalg.norm(positions - line, axis=1)
-    if apart.max() > max(_EVEN * float(np.linalg.norm(step)), _EVEN_MM):
+    if apart.max() > max(2 * _EVEN_PLACE * float(np.linalg.norm(step)), _EVEN_MM):
         raise GeometryError(
             f"Its slices do not lie in a line: slice {int(np.argmax(apart)) + 1} of {len(positions)} is "
             f"{apart.max():.2f} mm off.",
@@ -143,18 +144,18 @@ def _check_even(heights: FloatArray) -> None:
             "headers tells them apart.",
             remedy="Remove the copies, or separate the volumes into folders.",
         )
-    usual = float(np.median(steps))
-    odd = np.flatnonzero(np.abs(steps - usual) > max(_EVEN * usual, _EVEN_MM))
-    if not len(odd):
+    if is_even(heights):
         return
-    place = int(odd[0])
+    usual = _usual(steps)
+    odd = np.flatnonzero(np.abs(steps - usual) > max(_EVEN_STEP * usual, _EVEN_MM))
+    place = int(odd[0]) if len(odd) else int(np.argmax(np.abs(steps - usual)))
     times = steps[odd] / usual
-    whole = np.abs(times - np.rint(times)) < _EVEN
+    whole = bool((np.abs(times - np.rint(times)) < _EVEN_STEP).all() and (times > 1.5).all())
     where = (
         f"between slices {place + 1} and {place + 2} of {count} (at {heights[place]:.2f} mm and "
         f"{heights[place + 1]:.2f} mm along the stack)"
     )
-    if bool(whole.all()) and bool((times > 1.5).all()):
+    if len(odd) and whole:
         lost = int(np.rint(times - 1).sum())
         raise GeometryError(
             f"{lost} slice{'s are' if lost > 1 else ' is'} missing, the first {where}.", remedy=_EXPORT_AGAIN
@@ -163,3 +164,21 @@ def _check_even(heights: FloatArray) -> None:
         f"Its slices are unevenly spaced: {steps.min():.2f} to {steps.max():.2f} mm, first {where}.",
         remedy="Export the series again without gaps, or split it where the spacing changes.",
     )
+
+
+def is_even(heights: FloatArray) -> bool:
+    """Whether sorted distances (n,) along the normal are evenly spaced, rounding in the header aside."""
+    steps = np.diff(heights)
+    if len(steps) < 2:
+        return True
+    usual = _usual(steps)
+    ranks = np.arange(len(heights))
+    line = np.polynomial.Polynomial.fit(ranks, heights, 1)(ranks)
+    step_off = float(np.abs(steps - usual).max())
+    place_off = float(np.abs(heights - line).max())
+    return step_off <= max(_EVEN_STEP * usual, _EVEN_MM) and place_off <= max(_EVEN_PLACE * usual, _EVEN_MM)
+
+
+def _usual(steps: FloatArray) -> float:
+    """The lower median: of two different steps the smaller one, next to which a slice is missing."""
+    return float(np.sort(steps)[(len(steps) - 1) // 2])

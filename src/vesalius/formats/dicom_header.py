@@ -16,12 +16,11 @@ from typing import Any, BinaryIO
 
 from vesalius.core.errors import UnusableInput
 from vesalius.formats.dicom_frames import Frame, frames_of
+from vesalius.formats.dicom_syntaxes import DEFLATED, NATIVE, is_readable
 from vesalius.formats.dicom_values import Attributes, attributes_of, text, whole
 from vesalius.formats.scan import MAX_VOXELS
 
 _AGAIN = "Copy or export it again from its source."
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _INFLATED_LIMIT = 4 * 2**30  # bytes of a deflated data set
 _COMPRESSION_LIMIT = 5000  # an image that claims to be packed tighter is a bomb
 _CROSS_SECTIONAL = ("CT", "MR", "PT")
@@ -157,7 +156,7 @@ def _check_inflated(file: BinaryIO) -> None:
     """Refuse a deflated data set that would unpack to more than memory should hold."""
     start = file.read(1024)
     file.seek(0)
-    if _DEFLATED.encode() not in start:
+    if DEFLATED.encode() not in start:
         return
     from pydicom.filereader import _read_file_meta_info as read_meta
     from pydicom.filereader import read_preamble
@@ -185,6 +184,8 @@ def _header(path: Path, dataset: Any, file: BinaryIO) -> Header | None:
     attributes = attributes_of(dataset, sop_class)
     modality = text(dataset, "Modality")
     frames, spatial = frames_of(dataset, count)
+    if count > 1 and not spatial and modality in _CROSS_SECTIONAL and "SecondaryCapture" not in attributes:
+        raise UnusableInput(f"Its {count} frames state no position, so they cannot be put in order.", remedy=_AGAIN)
     spatial = spatial or (modality in _CROSS_SECTIONAL and count == 1)
     return Header(
         path=str(path),
@@ -232,14 +233,20 @@ def _check_pixels(dataset: Any, file: BinaryIO, syntax: str, values: int) -> Non
         raise UnusableInput(
             f"The header declares {values:.2g} values, more than can be read.", remedy="Check the header."
         )
-    if syntax == _DEFLATED:
+    if not is_readable(syntax, whole(dataset, "BitsStored")):
+        raise UnusableInput(
+            "Its pixel data are packed in a way that no decoder here reads (video, JPEG XL or 12-bit JPEG).",
+            remedy="Export it again from its source, uncompressed.",
+        )
+    if syntax == DEFLATED:
         return
     start = file.tell()
     tag = file.read(8)
     size = file.seek(0, 2) - start - 8
-    if len(tag) < 8 or size <= 0:
+    known = tag[:4] in (b"\xe0\x7f\x10\0", b"\xe0\x7f\x08\0", b"\xe0\x7f\x09\0", b"\x7f\xe0\0\x10")
+    if len(tag) < 8 or size <= 0 or not known:
         raise UnusableInput("It is cut off before its pixel data, or has none.", remedy=_AGAIN)
-    if syntax and syntax not in _NATIVE:
+    if syntax and syntax not in NATIVE:
         if values > max(2**26, size * _COMPRESSION_LIMIT):
             raise UnusableInput("Its compressed pixel data unpack to an absurd size.", remedy=_AGAIN)
         return

@@ -18,28 +18,13 @@ import numpy as np
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array
 from vesalius.formats.dicom_header import lenient
+from vesalius.formats.dicom_syntaxes import NATIVE, PLUGINS
 from vesalius.formats.dicom_values import text, value, whole
 from vesalius.formats.values import rescaled
 
 # Projection images carry their grey scale in look-up tables rather than in a physical unit.
 PROJECTION = ("CR", "DX", "MG", "XA", "RF", "IO", "PX", "RG", "XC", "OT")
 
-_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
-_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
-_JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
-_HIGH_THROUGHPUT = (
-    "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203",
-)  # fmt: skip
-_LOSSLESS_JPEG = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
-_PLUGINS = {
-    **dict.fromkeys(_JPEG, ("pillow", "gdcm")),
-    **dict.fromkeys(_LOSSLESS_JPEG, ("gdcm",)),
-    **dict.fromkeys(_JPEG_LS, ("pyjpegls", "gdcm")),
-    **dict.fromkeys(_JPEG_2000, ("pylibjpeg", "gdcm", "pillow")),
-    **dict.fromkeys(_HIGH_THROUGHPUT, ("pylibjpeg",)),
-    "1.2.840.10008.1.2.5": ("pydicom",),
-}
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
 _AGAIN = "Export it again from its source, uncompressed if it can be."
 
 
@@ -103,8 +88,9 @@ class DicomPixels:
                 f"A frame holds {frame.shape} pixels where the header declares {expected}.", remedy=_AGAIN
             )
         if volume is None:
-            volume = np.zeros((channels, columns, rows, len(self.sources)), frame.dtype, order="F")
-        elif volume.dtype != frame.dtype:
+            kind = frame.dtype.newbyteorder("=") if frame.dtype != np.float64 else np.dtype(np.float32)
+            volume = np.zeros((channels, columns, rows, len(self.sources)), kind, order="F")
+        elif volume.dtype != frame.dtype and frame.dtype != np.float64:
             wide = np.result_type(volume, frame)
             volume = volume.astype(wide if whole_number or wide.kind != "f" else np.float32)
         volume[..., k] = frame.transpose(2, 1, 0) if self.colour else frame.T[None]
@@ -113,7 +99,7 @@ class DicomPixels:
     def _frames(self, path: str, sources: list[Source]) -> Iterator[Array]:
         with lenient():
             try:
-                dataset = _whole_file(Path(path))
+                dataset = open_whole(Path(path))
                 for frame in decoded(dataset, [source.index for source in sources]):
                     yield self._finished(dataset, frame)
             except (UnusableInput, ImportError):
@@ -129,7 +115,8 @@ class DicomPixels:
         return plane_values(dataset, frame) if self.plane else frame
 
 
-def _whole_file(path: Path) -> Any:
+def open_whole(path: Path) -> Any:
+    """A data set with its pixels, and with a transfer syntax also where the file states none."""
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -147,15 +134,28 @@ def decoded(dataset: Any, indices: list[int]) -> Iterator[Array]:
 
     syntax = dataset.file_meta.TransferSyntaxUID
     decoder = get_decoder(syntax)
-    if syntax in _NATIVE:
+    if syntax in NATIVE and whole(dataset, "BitsAllocated") == 1:
+        for index in indices:
+            yield _bits(dataset, index)
+        return
+    if syntax in NATIVE:
         for frame, _ in decoder.iter_array(dataset, indices=indices):
             yield np.asarray(frame)
         return
-    available = [name for name in _PLUGINS.get(str(syntax), ()) if name in decoder.available_plugins]
+    available = [name for name in PLUGINS.get(str(syntax), ()) if name in decoder.available_plugins]
     if not available:
         raise UnusableInput("Its pixel data are compressed in a way that no installed decoder reads.", remedy=_AGAIN)
     for index in indices:
         yield _first_that_decodes(decoder, dataset, index, available)
+
+
+def _bits(dataset: Any, index: int) -> Array:
+    """One frame of packed bits, the lowest bit first; frames follow each other without padding (PS3.5 8.1.1)."""
+    rows, columns = whole(dataset, "Rows"), whole(dataset, "Columns")
+    start, stop = index * rows * columns, (index + 1) * rows * columns
+    packed = np.frombuffer(dataset.PixelData, np.uint8)[start // 8 : (stop + 7) // 8]
+    bits = np.unpackbits(packed, bitorder="little")[start % 8 :][: stop - start]
+    return bits.reshape(rows, columns)
 
 
 def _first_that_decodes(decoder: Any, dataset: Any, index: int, plugins: list[str]) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vesalius.core.errors import GeometryError
 from vesalius.formats.dicom_frames import Frame
-from vesalius.formats.dicom_geometry import along_normal, duplicates
+from vesalius.formats.dicom_geometry import along_normal, duplicates, is_even
 
 # What may tell two slices at the same place apart, most telling first. Times come last: they also differ
 # between the slices of one volume.
@@ -111,8 +111,7 @@ def _apart(slices: list[Slice], words: str) -> list[tuple[list[Slice], str]]:
 
 
 def _even(frames: Sequence[Frame]) -> bool:
-    steps = np.diff(np.sort(along_normal(frames)))
-    return bool(np.ptp(steps) <= 0.1 * float(np.median(steps)) + 0.02)
+    return is_even(np.sort(along_normal(frames)))
 
 
 def _grouped(slices: Sequence[Slice], trait: str) -> dict[Hashable, list[Slice]]:

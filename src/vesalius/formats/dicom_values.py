@@ -35,6 +35,8 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 def value(dataset: Any, keyword: str) -> Any:
     """The element's value, or None where it is missing, empty or damaged."""
     try:
+        if dataset is None or keyword not in dataset:
+            return None
         found = getattr(dataset, keyword, None)
     except _DAMAGED:
         return None

@@ -94,7 +94,8 @@ def _search(search: _Search, paths: Iterator[Path | Refused], *, single: bool = 
             name = search.name(path)
             if search.name_filter is not None and not search.name_filter(name):
                 continue
-            yield from _file(path, name, search)
+            if single or not _is_companion(path):  # what the user named is always meant
+                yield from _file(path, name, search)
             if search.on_file is not None:
                 search.on_file()
         for series in search.index.series():
@@ -148,8 +149,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _file(path: Path, name: str, search: _Search) -> Iterator[Scan | Refused]:
-    if _is_companion(path):
-        return
     try:
         if not path.is_file():
             broken = "A link to nowhere." if path.is_symlink() else "Neither a file nor a folder."

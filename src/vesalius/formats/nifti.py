@@ -23,7 +23,7 @@ from vesalius.formats.values import rescaled
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_TO_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_TO_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # by code of the spatial unit; unknown counts as mm
 _LARGEST_GZIP_RATIO = 1032  # deflate cannot do better; a header that declares more lies
 _DISAGREEMENT = 0.2  # voxels between sform and qform at a corner: above rounding, below what matters
 _AGAIN = "Copy or export it again; it may have been cut off on the way."
@@ -46,7 +46,7 @@ class NiftiPixels:
         """
         image = _open(self.path)
         try:
-            stored = _stored(image, self.volume)
+            stored = _stored(self.path, image, self.volume)
         except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
             raise UnusableInput("Its voxel data are cut off or corrupt.", remedy=_AGAIN) from error
         if stored.dtype.names:  # RGB24 or RGBA32: a structured type
@@ -187,7 +187,8 @@ def _open(path: Path) -> Any:
     from nibabel.wrapstruct import WrapStructError
 
     try:
-        image = nibabel.load(path)
+        with nibabel.imageglobals.LoggingOutputSuppressor():
+            image = nibabel.load(path)
     except FileNotFoundError as error:
         raise UnusableInput(
             "The header or the data file of the pair is missing.", remedy="Put both files side by side."
@@ -208,7 +209,9 @@ def _files(path: Path) -> tuple[Path, ...]:
     if ".hdr" not in path.suffixes[-2:]:
         return (path,)
     data = path.with_name(path.name.replace(".hdr", ".img"))
-    return (path, data) if data.exists() else (path,)
+    if not data.exists():
+        raise UnusableInput("The data file of the pair is missing.", remedy="Put both files side by side.")
+    return (path, data)
 
 
 def _check_type(image: Any) -> None:
@@ -262,26 +265,40 @@ def _scaling(image: Any) -> tuple[float, float]:
     return slope, intercept
 
 
-def _stored(image: Any, volume: int | None) -> Array:
-    proxy = image.dataobj
-    shape = image.shape
-    if volume is None:
-        stored = np.asarray(proxy.get_unscaled())
-        while stored.ndim > 3 and stored.shape[-1] == 1:
-            stored = stored[..., 0]
-        return stored[:, :, :, 0, :] if stored.ndim == 5 else stored
-    from nibabel.fileslice import fileslice
-    from nibabel.openers import ImageOpener
+def _stored(path: Path, image: Any, volume: int | None) -> Array:
+    """The stored numbers (i, j, k[, ...]) of the whole file, or of one volume along the fourth axis.
 
-    read: Any = fileslice
-    where = (slice(None),) * 3 + (volume,) + (0,) * (len(shape) - 4)
-    with ImageOpener(proxy.file_like) as file:
-        return np.asarray(read(file, where, shape, proxy.dtype, proxy.offset, order="F"))
+    A gzip file is read to its end where that is near, because its checksum stands there (RFC 1952).
+    """
+    proxy = image.dataobj
+    shape = tuple(int(size) for size in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    start, last = int(proxy.offset), True
+    if volume is not None:
+        last = volume == shape[3] - 1
+        start += volume * int(np.prod(shape[:3], dtype=object)) * proxy.dtype.itemsize
+        shape = shape[:3]
+    stored = np.empty(shape, proxy.dtype, order="F")
+    flat: Any = stored.reshape(-1, order="F").view(np.uint8)
+    room = memoryview(flat)
+    data = _files(path)[-1]
+    with gzip.open(data) if data.suffix == ".gz" else data.open("rb") as file:
+        file.seek(start)
+        filled = 0
+        while filled < len(room):
+            count = file.readinto(room[filled : filled + (1 << 24)])
+            if not count:
+                raise EOFError("fewer voxels than declared")
+            filled += count
+        while last and data.suffix == ".gz" and file.read(1 << 20):
+            pass
+    return stored[:, :, :, 0, :] if stored.ndim == 5 else stored
 
 
 def _grid(image: Any, shape: tuple[int, int, int]) -> Grid:
     header = image.header
-    scale = _TO_MM[header.get_xyzt_units()[0]] if hasattr(header, "get_xyzt_units") else 1.0
+    scale = _TO_MM.get(int(header["xyzt_units"]) & 7, 1.0) if "xyzt_units" in header else 1.0
     ras = _ras_affine(header, shape)
     try:
         if ras is None:

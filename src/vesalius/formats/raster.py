@@ -36,6 +36,7 @@ class RasterPixels:
     page: int
     colour: bool
     keep: object = None
+    indices: bool = False
 
     def read(self) -> Array:
         """(1 or 3, i, j, 1) as stored: uint8, uint16, int32 or float32; palettes as RGB, without alpha.
@@ -57,8 +58,14 @@ def looks_like_raster(start: bytes) -> bool:
     return start.startswith(_STARTS)
 
 
-def read_raster(path: Path, name: str | None = None, keep: object = None) -> list[Scan]:
+def read_raster(path: Path, name: str | None = None, keep: object = None, *, indices: bool = False) -> list[Scan]:
     """The image, or each page of a TIFF as `#1`, `#2`, ...: only the header is read.
+
+    Args:
+        path: the file.
+        name: of the scan, the file's name if left out.
+        keep: what must live as long as the pixels may be read.
+        indices: give a palette image's indices instead of its colours, as masks need them.
 
     Raises:
         UnusableInput: damaged, of an unknown kind, or larger than `MAX_PIXELS`.
@@ -73,13 +80,13 @@ def read_raster(path: Path, name: str | None = None, keep: object = None) -> lis
             width, height = image.size
             if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
                 width, height = height, width
-            colour = image.mode not in _GREY
+            colour = image.mode not in _GREY and not (indices and image.mode == "P")
             grid = Grid.from_parts((width, height, 1), placed=False, unit="pixel")
             attributes: dict[str, Attribute] = {"Format": str(image.format)}
             if pages > 1:
                 attributes |= {"Volume": float(page + 1), "Volumes": float(pages)}
             label = name if pages == 1 else f"{name}#{page + 1}"
-            pixels = RasterPixels(path, page, colour, keep)
+            pixels = RasterPixels(path, page, colour, keep, indices)
             scans.append(Scan(label, (path,), "raster", "", "", "", "", grid, 3 if colour else 1, pixels, attributes))
     return scans
 

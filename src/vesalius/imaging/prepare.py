@@ -184,9 +184,7 @@ def prepare_label(label: Image, source: Grid, grid: Grid) -> npt.NDArray[np.uint
         UnusableInput: the label lies on another grid than its image, or holds values beyond 0..255.
     """
     if not label.grid.matches(source):
-        raise UnusableInput(
-            "The mask does not lie on its image's grid.", remedy="Export the mask on the image's grid."
-        )
+        raise UnusableInput("The mask does not lie on its image's grid.", remedy="Export the mask on the image's grid.")
     canonical, order, flips = label.grid.canonical()
     array = reorient(label.read(), order, flips)
     if array.min() < 0 or array.max() > 255:

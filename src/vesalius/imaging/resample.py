@@ -150,9 +150,7 @@ def _gather(array: Array, axis: int, taps: Taps, out: Float32) -> None:
             out += (values * weight).astype(np.float32, copy=False)
 
 
-def resample(
-    array: Array, source: Grid, target: Grid, *, order: Order = 1, fill: float | None = None
-) -> Float32:
+def resample(array: Array, source: Grid, target: Grid, *, order: Order = 1, fill: float | None = None) -> Float32:
     """An intensity array moved to another grid by patient position.
 
     Args:

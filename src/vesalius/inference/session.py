@@ -39,6 +39,8 @@ class Session:
         options.log_severity_level = 3
         # Window sizes differ from one volume to the next: patterns and growing arenas would only add memory.
         options.enable_mem_pattern = False
+        # Threads that spin while they wait burn the core that prepares the next case.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         offered = onnxruntime.get_available_providers()
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         try:

@@ -87,10 +87,7 @@ class Sliding:
 
     def starts(self, shape: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
         """First voxel of each window along i, j, k; negative where the window is larger than the volume."""
-        i, j, k = (
-            _starts(size, window, self.overlap)
-            for size, window in zip(shape, self.window(shape), strict=True)
-        )
+        i, j, k = (_starts(size, window, self.overlap) for size, window in zip(shape, self.window(shape), strict=True))
         return i, j, k
 
 
@@ -102,7 +99,7 @@ def _triple(values: Sequence[int]) -> Triple:
 def _starts(size: int, window: int, overlap: float) -> list[int]:
     if size <= window:
         return [-((window - size) // 2)]
-    count = int(np.ceil((size - window) / (window * (1.0 - overlap)))) + 1
+    count = int(np.ceil((size - window) / max(window * (1.0 - overlap), 1.0))) + 1
     return [int(start) for start in np.rint(np.linspace(0, size - window, count))]
 
 
@@ -264,9 +261,7 @@ def _softmax(logits: Float32) -> Float32:
     return share
 
 
-def _add(
-    slab: Float32, answer: Float32, start: Triple, base: int, weights: Sequence[FloatArray], axis: int
-) -> None:
+def _add(slab: Float32, answer: Float32, start: Triple, base: int, weights: Sequence[FloatArray], axis: int) -> None:
     """Add one window's weighted probabilities to the slab that begins at plane `base`."""
     order = [axis, *(other for other in range(3) if other != axis)]
     answer = np.transpose(answer, (0, *(1 + axis for axis in order)))

@@ -41,9 +41,7 @@ class Measure:
 
 _ERROR = "Predicted minus true size: above 0 where too much is outlined, below 0 where too little is."
 _SIZE = "Size of what was outlined."
-_HD95 = (
-    "Distance between the two outlines that 95 % of their area stays below (the larger of both directions)."
-)
+_HD95 = "Distance between the two outlines that 95 % of their area stays below (the larger of both directions)."
 
 MEASURES: dict[str, Measure] = {
     "dice": Measure(

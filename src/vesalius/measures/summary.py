@@ -47,9 +47,7 @@ def summarise(scores: Sequence[Score], *, seed: int, resamples: int = RESAMPLES)
 def find_metric(metrics: Sequence[Metric], arm: str, name: str, class_name: str = OVERALL) -> Metric | None:
     """The metric of this arm, measure and class, or None."""
     wanted = (arm, name, class_name)
-    return next(
-        (metric for metric in metrics if (metric.arm, metric.name, metric.class_name) == wanted), None
-    )
+    return next((metric for metric in metrics if (metric.arm, metric.name, metric.class_name) == wanted), None)
 
 
 def overall_by_case(scores: Sequence[Score], arm: str, name: str) -> dict[str, float]:
@@ -70,8 +68,7 @@ def _tabulate(scores: Sequence[Score]) -> tuple[list[Column], FloatArray, list[s
     patients = {score.case: score.patient for score in scores}
     rows = {case: row for row, case in enumerate(patients)}
     arms, names, classes = (
-        list(dict.fromkeys(values))
-        for values in zip(*((s.arm, s.name, s.class_name) for s in scores), strict=True)
+        list(dict.fromkeys(values)) for values in zip(*((s.arm, s.name, s.class_name) for s in scores), strict=True)
     )
     cube = np.full((len(arms), len(names), len(classes), len(rows)), np.nan)
     for score in scores:

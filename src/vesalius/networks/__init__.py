@@ -1,1 +1,1 @@
-"""Networks."""
+"""Architectures of learned models. They need the `train` extra."""

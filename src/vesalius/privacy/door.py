@@ -95,11 +95,13 @@ class Door:
         if scan.source == "dicom":
             writer.put_image(self.folder, image, lambda path: self._write_dicom(path, scan, patient, array))
         else:
-            write = write_png if as_plane else write_nifti
             stored = _smallest_exact(array)
 
             def write_file(path: Path) -> int:
-                write(path, stored if scan.channels > 1 or as_plane else stored[0], scan.grid)
+                if as_plane:
+                    write_png(path, stored)
+                else:
+                    write_nifti(path, stored if scan.channels > 1 else stored[0], scan.grid)
                 return _volume_at(path, scan, array)
 
             writer.put_image(self.folder, image, write_file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,6 @@ from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.identity import seen_hash
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY, Task
-from vesalius.core.report import Metric
 
 if TYPE_CHECKING:
     from vesalius.inference.segmenter import Segmenter
@@ -74,8 +74,8 @@ def fit(
 
     started = time.perf_counter()
     progress = progress or Silent()
-    asked = task_named(task)
     study = split(cohort, seed=seed, progress=progress)
+    asked = task_named(task, study)
     problems = asked.problems(study)
     if problems:
         raise UsageError(" ".join(problems), file=study.folder)
@@ -88,6 +88,7 @@ def fit(
     work = folder.parent / f".{folder.name}.fitting"
     reserve = _MEASURING_SECONDS + _MEASURING_SHARE * 60 * minutes
     from vesalius.learning.fit import FitSettings, fit_segmentation
+    from vesalius.reporting.plots import write_plot
 
     settings = FitSettings(
         minutes=(60 * minutes - reserve - (time.perf_counter() - started)) / 60,
@@ -101,7 +102,7 @@ def fit(
         "data": {"licence": licence, "attribution": attribution},
     }
     model = _measured(folder, fitted.files, card, asked, test, seed, progress)
-    _draw_curve(fitted.curve, folder)
+    write_plot(fitted.curve, folder.parent / f"{folder.name}.curve.png")
     shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - started
     progress.note(
@@ -189,31 +190,20 @@ def _measured(
 ) -> Segmenter:
     """Write the bundle, measure it on the test part as it will run at the bedside, and write the figures in."""
     from vesalius.inference.segmenter import Segmenter
-    from vesalius.measures.summary import summarise
+    from vesalius.measures.summary import MODEL, summarise
     from vesalius.store.bundle import open_bundle, write_bundle
+    from vesalius.tasks.arms import measure_arms
 
     write_bundle(folder, files, card)
     model = Segmenter(open_bundle(folder))
-    scores = []
-    for case in progress.track(test, "Measuring on the test part", len(test)):
-        images = [image for role in card["inputs"] if (image := case.image(role))]
-        try:
-            scores += task.score("model", case, model.predict(images))
-        except VesaliusError as error:
-            progress.set_aside(case.id, error.what, error.remedy)
-    metrics: tuple[Metric, ...] = summarise(scores, seed=seed)
-    card = {**card, "metrics": [metric.as_json() for metric in metrics]}
-    write_bundle(folder, files, card)
+    with tempfile.TemporaryDirectory() as spool:
+        measured = measure_arms(task, {MODEL: model}, test, card["inputs"], Path(spool), progress)
+    metrics = summarise(measured.scores, seed=seed)
+    write_bundle(folder, files, {**card, "metrics": [metric.as_json() for metric in metrics]})
     for metric in metrics:
-        if metric.name == "dice":
-            progress.say(f"Dice, {metric.class_name}: {metric}")
+        if metric.name == task.primary:
+            progress.say(f"{metric.name}, {metric.class_name}: {metric}")
     return Segmenter(open_bundle(folder))
-
-
-def _draw_curve(curve: Any, folder: Path) -> None:
-    from vesalius.reporting.plots import write_curve
-
-    write_curve(curve, folder.parent / f"{folder.name}.curve.png")
 
 
 def _fit_rival(task: Task, cohort: Cohort, train: Sequence[Case], roles: Sequence[str], progress: Progress) -> None:

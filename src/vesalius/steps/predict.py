@@ -34,12 +34,14 @@ class Predicted:
         status: "ok", or one sentence on why there is no answer.
         volumes: millilitres by class.
         output: the written mask, or None.
+        peak_memory_mb: upper bound of the memory that this input needed.
     """
 
     input: str
     status: str
     volumes: Mapping[str, float] = field(default_factory=dict)
     output: Path | None = None
+    peak_memory_mb: float = 0.0
 
 
 def predict(
@@ -88,15 +90,19 @@ def predict(
     labels = _labels(segmenter.card)
     rows: list[Predicted] = []
     used: set[str] = set()
+    readable = False
     found = (scan for path in paths for scan in find_scans(path))
     for study in progress.track(_by_study(found, segmenter.card), "Predicting"):
         row = _predict_one(segmenter, study, labels, folder, used)
         rows.append(row)
+        readable = readable or bool(study.scans)
         if row.status != "ok":
             progress.set_aside(row.input, row.status, "")
     if not rows:
         raise UsageError("No image was found in the inputs.", remedy="Name scans or folders of scans.", file=paths[0])
     _write_table(rows, labels, folder)
+    if not readable:
+        raise UsageError("None of the inputs is a usable image.", remedy=rows[0].status, file=paths[0])
     answered = sum(row.status == "ok" for row in rows)
     progress.note(
         to=str(folder), predicted=answered, research_only=RESEARCH_ONLY,
@@ -171,10 +177,8 @@ def _predict_one(
         raise
     except (ValueError, MemoryError, OSError) as error:
         return Predicted(study.name, f"The input could not be worked on ({type(error).__name__}).")
-    voxel_ml = study.scans[0].grid.voxel_ml
-    counts = np.bincount(prediction.label_map.ravel(), minlength=max(entry.value for entry in shown) + 1)
-    volumes = {entry.name: float(counts[entry.value]) * voxel_ml for entry in shown}
-    return Predicted(study.name, prediction.status, volumes, output)
+    details = prediction.details
+    return Predicted(study.name, prediction.status, details["volumes_ml"], output, details["peak_memory_mb"])
 
 
 def _as_image(scan: Scan) -> Image:

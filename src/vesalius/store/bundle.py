@@ -94,11 +94,7 @@ def write_bundle(folder: Path, files: Mapping[str, bytes], card: Mapping[str, An
     folder = Path(folder)
     card = {"format": CARD_FORMAT, **card}
     check_card(card, folder)
-    if (
-        folder.exists()
-        and not (folder / MANIFEST).is_file()
-        and (not folder.is_dir() or any(folder.iterdir()))
-    ):
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             "There is something else where the model shall go.", remedy="Name another folder.", file=folder
         )
@@ -140,9 +136,7 @@ def open_bundle(folder_or_name: str | Path) -> Bundle:
     for name in sorted(files.keys() - present):
         raise BundleError(f"The bundle's file {name} is missing.", remedy=_FETCH, file=folder)
     for name in sorted(present - files.keys()):
-        raise BundleError(
-            f"The file {name} does not belong to the bundle.", remedy="Move it elsewhere.", file=folder
-        )
+        raise BundleError(f"The file {name} does not belong to the bundle.", remedy="Move it elsewhere.", file=folder)
     for name, expected in files.items():
         with (folder / name).open("rb") as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
