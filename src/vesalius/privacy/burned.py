@@ -105,7 +105,8 @@ def sensitive_reading(text: str, clean: Callable[[str], str], names: Iterable[st
     letters = plain.replace(" ", "")
     wanted = (_confused("".join(c for c in fold(number) if c.isalnum())) for number in numbers)
     return any(
-        len(target) >= 5 and (target in letters or (abs(len(letters) - len(target)) < 2 and within_edits(letters, target, 1)))
+        len(target) >= 5
+        and (target in letters or (abs(len(letters) - len(target)) < 2 and within_edits(letters, target, 1)))
         for target in wanted
     )
 

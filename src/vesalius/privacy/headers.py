@@ -76,7 +76,7 @@ class HeaderCleaner:
     def clean(self, dataset: pydicom.FileDataset) -> None:
         """Rewrite the dataset and its file meta information in place; pixel data are not touched."""
         meta = _file_meta(dataset)
-        if not meta.TransferSyntaxUID.is_implicit_VR and any(dataset.get_item(tag).VR is None for tag in dataset):
+        if not meta.TransferSyntaxUID.is_implicit_VR and any(dataset.get_item(tag).VR is None for tag in list(dataset.keys())):
             for _ in dataset.iterall():  # written against its own transfer syntax: every element needs its VR
                 continue
         text = self.learn(dataset)
@@ -135,7 +135,7 @@ class HeaderCleaner:
             else:
                 rule = decide(self.profile, number)
             self._apply(rule, dataset, tag, text, path)
-        for tag in [tag for tag in dataset if int(tag) >> 16 & 1 and (int(tag) & 0xFFFF) <= 0xFF]:
+        for tag in [tag for tag in list(dataset.keys()) if int(tag) >> 16 & 1 and (int(tag) & 0xFFFF) <= 0xFF]:
             if int(tag) not in used:
                 del dataset[tag]
 
@@ -252,7 +252,7 @@ def _private_rule(profile: Profile, tag: int, creator: str) -> Rule:
 def _creators(dataset: Dataset) -> dict[tuple[int, int], str]:
     """The creator of each private block: (group, block) to its name."""
     found = {}
-    for tag in dataset:
+    for tag in list(dataset.keys()):
         number = int(tag)
         if number >> 16 & 1 and 0x10 <= (number & 0xFFFF) <= 0xFF:
             value = dataset[tag].value

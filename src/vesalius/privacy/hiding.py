@@ -1,8 +1,8 @@
 """Hiding rectangles in the pixel data of a DICOM file without changing any other pixel.
 
-Native data are changed byte by byte where they stand. Compressed data are decoded to the values that were
-stored (never converted between colour spaces), and written without loss: in the same family of compression
-where an encoder is at hand, else uncompressed. That an image was once compressed with loss stays in its
+Native data are changed byte by byte where they stand. Compressed data are decoded and written without loss: in
+the same family of compression where an encoder is at hand, else uncompressed; colours become RGB, so that every
+pixel is shown as it was. That an image was once compressed with loss stays in its
 header (PS3.3 C.7.6.1.1.5).
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array
+from vesalius.formats.dicom_pixels import decoded
 from vesalius.formats.dicom_values import text, whole
 from vesalius.privacy.ocr import Box
 
@@ -89,7 +90,7 @@ def _hide_compressed(dataset: Any, boxes: Mapping[int, Sequence[Box]]) -> None:
     from pydicom.uid import UID, ExplicitVRLittleEndian
 
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    frames, photometric = _stored(dataset, syntax)
+    frames, photometric = _stored(dataset)
     for number, rectangles in boxes.items():
         _fill(frames[number], rectangles, photometric)
     dataset.PixelData = frames.tobytes() + b"\0" * (frames.nbytes % 2)
@@ -108,25 +109,13 @@ def _hide_compressed(dataset: Any, boxes: Mapping[int, Sequence[Box]]) -> None:
     _compress(dataset, UID(_WRITTEN_AS.get(syntax, _JPEG_2000)))
 
 
-def _stored(dataset: Any, syntax: str) -> tuple[Array, str]:
-    """All frames as stored, (frames, rows, columns, samples), and what their colours mean."""
-    from pydicom.pixels.decoders.base import get_decoder
-
-    decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-    problem: Exception | None = None
-    for plugin in sorted(decoder.available_plugins, key=lambda name: (name == "gdcm", name)):
-        try:
-            array, meta = decoder.as_array(dataset, raw=True, decoding_plugin=plugin)
-        except Exception as error:  # the next decoder may read it; the last error is told
-            problem = error
-            continue
-        photometric = str(meta["photometric_interpretation"])
-        count = max(whole(dataset, "NumberOfFrames"), 1)
-        shape = (count, whole(dataset, "Rows"), whole(dataset, "Columns"), whole(dataset, "SamplesPerPixel") or 1)
-        if photometric == "YBR_FULL_422":
-            photometric = "YBR_FULL"
-        return np.array(array).reshape(shape), photometric
-    raise UnusableInput("Text stands in pixels that do not decode.", remedy="Export it uncompressed.") from problem
+def _stored(dataset: Any) -> tuple[Array, str]:
+    """All frames, (frames, rows, columns, samples), and what their colours mean: RGB, as every reader shows them."""
+    frames = np.stack(list(decoded(dataset, list(range(max(whole(dataset, "NumberOfFrames"), 1))))))
+    photometric = text(dataset, "PhotometricInterpretation")
+    if frames.ndim == 3:
+        return frames[..., None], photometric
+    return frames, "RGB" if photometric.startswith("YBR") else photometric
 
 
 def _compress(dataset: Any, syntax: Any) -> None:
@@ -146,7 +135,7 @@ def _compress(dataset: Any, syntax: Any) -> None:
 def _compressed(dataset: Any, syntax: Any, native: bytes, photometric: str) -> bool:
     try:
         dataset.compress(syntax, encoding_plugin=_PLUGINS[str(syntax)], generate_instance_uid=False)
-        frames, _ = _stored(dataset, str(syntax))
+        frames, _ = _stored(dataset)
     except (ValueError, RuntimeError, NotImplementedError, AttributeError, TypeError, UnusableInput):
         return False  # no encoder for this depth or colour
     return bool(dataset.PhotometricInterpretation == photometric and native.startswith(frames.tobytes()))

@@ -24,8 +24,8 @@ from vesalius.privacy.burned import Frame, TextFinder, sensitive_reading
 from vesalius.privacy.codestream import strip_pixel_data
 from vesalius.privacy.headers import HeaderCleaner
 from vesalius.privacy.hiding import hide
-from vesalius.privacy.ocr import Box
-from vesalius.privacy.profile import PixelMode
+from vesalius.privacy.ocr import Box, read_text
+from vesalius.privacy.profile import Option, PixelMode
 
 # What pydicom raises on elements that it cannot decode or encode.
 _DAMAGED = (
@@ -77,8 +77,10 @@ class SeriesCleaner:
         return hidden
 
     def clean(self, dataset: Any, boxes: dict[int, list[Box]]) -> None:
-        """Header, streams and rectangles of one file, in place."""
+        """Header, streams, overlays and rectangles of one file, in place."""
         image = "PixelData" in dataset
+        if Option.GRAPHICS in self.header.profile.options:
+            _drop_overlays_with_text(dataset)
         self.header.clean(dataset)
         if image:
             strip_pixel_data(dataset)
@@ -109,6 +111,21 @@ class SeriesCleaner:
             return True
         known = self.header.identity
         return sensitive_reading(reading, self.header.text.clean, known.names, known.numbers)
+
+
+def _drop_overlays_with_text(dataset: Any) -> None:
+    """Where graphics are kept, an overlay with any text, or one that does not decode, goes all the same."""
+    for group in range(0x6000, 0x6020, 2):
+        tags = [tag for tag in list(dataset.keys()) if tag.group == group]
+        if not tags:
+            continue
+        try:
+            bitmap = np.asarray(dataset.overlay_array(group))
+            clear = not read_text((bitmap > 0).astype(np.uint8) * 255)
+        except _DAMAGED:
+            clear = False
+        for tag in tags if not clear else ():
+            del dataset[tag]
 
 
 def open_dataset(file: Path) -> Any:
@@ -151,10 +168,10 @@ def is_secondary(sop_class: str, descriptions: Sequence[str]) -> bool:
 
 def _always(files: Sequence[Path]) -> frozenset[Frame]:
     """The first, middle and last frame of the series."""
-    if len(files) == 1:
-        from pydicom import dcmread
+    if len(files) > 1:
+        return frozenset({(0, 0), (len(files) // 2, 0), (len(files) - 1, 0)})
+    from pydicom import dcmread
 
-        head = dcmread(files[0], force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
-        count = max(whole(head, "NumberOfFrames"), 1)
-        return frozenset({(0, 0), (0, count // 2), (0, count - 1)})
-    return frozenset({(0, 0), (len(files) // 2, 0), (len(files) - 1, 0)})
+    head = dcmread(files[0], force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+    count = max(whole(head, "NumberOfFrames"), 1)
+    return frozenset({(0, 0), (0, count // 2), (0, count - 1)})

@@ -50,9 +50,7 @@ def read_text(picture: Array) -> list[Line]:
     Raises:
         MissingExtra: the networks are not installed.
     """
-    return [
-        line for box in _places(picture) if (line := _read(picture, box)).score >= _READ_FROM and line.text.strip()
-    ]
+    return [line for box in _places(picture) if (line := _read(picture, box)).score >= _READ_FROM and line.text.strip()]
 
 
 def _places(picture: Array) -> list[Box]:
