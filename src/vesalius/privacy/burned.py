@@ -100,7 +100,7 @@ def sensitive_reading(text: str, clean: Callable[[str], str], names: Iterable[st
         if len(target) >= 4 and target in plain:
             return True
         for word in plain.split():
-            if len(target) >= 4 and word not in vocabulary() and within_edits(word, target, max(1, len(target) // 5)):
+            if len(target) >= 4 and word not in vocabulary() and within_edits(word, target, max(1, len(target) // 4)):
                 return True
     letters = plain.replace(" ", "")
     wanted = (_confused("".join(c for c in fold(number) if c.isalnum())) for number in numbers)

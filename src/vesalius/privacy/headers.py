@@ -76,7 +76,9 @@ class HeaderCleaner:
     def clean(self, dataset: pydicom.FileDataset) -> None:
         """Rewrite the dataset and its file meta information in place; pixel data are not touched."""
         meta = _file_meta(dataset)
-        if not meta.TransferSyntaxUID.is_implicit_VR and any(dataset.get_item(tag).VR is None for tag in list(dataset.keys())):
+        if not meta.TransferSyntaxUID.is_implicit_VR and any(
+            dataset.get_item(tag).VR is None for tag in list(dataset.keys())
+        ):
             for _ in dataset.iterall():  # written against its own transfer syntax: every element needs its VR
                 continue
         text = self.learn(dataset)
