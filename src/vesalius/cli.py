@@ -280,6 +280,46 @@ def privacy_check(
 
 
 @app.command()
+def audit(
+    action: Annotated[str, typer.Argument(help="verify")],
+    cohort: CohortFolder,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Verify the signed record of what was done with a cohort."""
+    from vesalius.steps.audit import audit as step
+
+    run(lambda progress: step(cohort, action, seed=seed, progress=progress), as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def vault(
+    action: Annotated[str, typer.Argument(help="init, find, rotate or export")],
+    pseudonym: Annotated[str | None, typer.Argument(help="For find.")] = None,
+    to: Annotated[Path | None, typer.Option(help="For export: a CSV file.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Opens the vault instead of a passphrase.")] = None,
+    new_key_file: Annotated[Path | None, typer.Option(help="For rotate.")] = None,
+    new_passphrase: Annotated[
+        str | None, typer.Option(envvar="VESALIUS_NEW_PASSPHRASE", help="For rotate; better given by this variable.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Keep the pseudonym key encrypted, and turn a pseudonym back."""
+    from vesalius.steps.vault import vault as step
+
+    run(
+        lambda progress: step(
+            action, pseudonym, to=to, key_file=key_file, new_key_file=new_key_file, new_passphrase=new_passphrase,
+            seed=seed, progress=progress,
+        ),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
 def demo(
     to: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Budget of fitting.", min=0.1)] = 2.0,

@@ -27,6 +27,7 @@ from vesalius.formats.nifti import write_nifti
 from vesalius.formats.raster import write_png
 from vesalius.formats.scan import Scan
 from vesalius.imaging.duplicates import perceptual_hash
+from vesalius.privacy import audit
 from vesalius.privacy.headers import HeaderCleaner
 from vesalius.privacy.identity import Identity
 from vesalius.privacy.objects import SeriesCleaner, is_secondary
@@ -52,11 +53,13 @@ class Door:
         folder: the cohort.
         pseudonyms: made from the key that stands outside the cohort.
         profile: what happens to headers and pixels.
+        admitted: pseudonym and identified key of every patient that came in, for the vault.
     """
 
     folder: Path
     pseudonyms: Pseudonyms
     profile: Profile = field(default_factory=Profile)
+    admitted: dict[str, str] = field(default_factory=dict, repr=False)
     _known: dict[str, Identity] = field(default_factory=dict, repr=False)
 
     def image_id(self, scan: Scan) -> str:
@@ -79,6 +82,7 @@ class Door:
             UnusableInput: the pixels do not decode, or cannot be stored without loss.
         """
         image_id = self.image_id(scan)
+        self.admitted[self.pseudonyms.patient(patient)] = patient
         writer.lift_quarantine(self.folder, self.pseudonyms.source(scan.name))
         if writer.has_image(self.folder, image_id):
             return False
@@ -116,6 +120,10 @@ class Door:
 
             writer.put_image(self.folder, image, write_file)
         return True
+
+    def record(self, what: str, cases: int, figures: Mapping[str, int]) -> None:
+        """Enter into the audit trail what was done."""
+        audit.record(self.folder, self.pseudonyms.key, what, cases=cases, figures=figures)
 
     def set_aside(self, name: str, reason: str, remedy: str) -> None:
         """Remember an input that cannot be used, by the pseudonym of its name."""

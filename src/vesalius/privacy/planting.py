@@ -120,8 +120,8 @@ def people(seed: int, count: int) -> Iterator[Person]:
         place = f"{street}, {draw.randrange(10**4, 10**5)} {town}"
         mail, doctor = f"mail{digits}@clinic.example", draw.choice(("Vandermolen", "Castellanos", "Abernethy"))
         known = {
-            "name": f"{given} {family}", "id": identifier, "birth": f"{birth:%d.%m.%Y}", "date": _written(visit, language),
-            "mail": mail, "phone": f"+34 91 {digits}",
+            "name": f"{given} {family}", "id": identifier, "birth": f"{birth:%d.%m.%Y}",
+            "date": _written(visit, language), "mail": mail, "phone": f"+34 91 {digits}",
         }  # fmt: skip
         yield Person(
             language, charset, family, given, identifier, birth, visit, place, town, f"+34 91 {digits}", mail, doctor,

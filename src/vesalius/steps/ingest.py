@@ -75,6 +75,7 @@ def ingest(
     from vesalius.formats.scan import Refused
     from vesalius.privacy.door import Door
     from vesalius.privacy.pseudonyms import Pseudonyms, load_key
+    from vesalius.privacy.vault import remember_where_kept
     from vesalius.store.cohort import open_cohort
     from vesalius.store.database import create
     from vesalius.store.files import write_text
@@ -123,12 +124,15 @@ def ingest(
         )
     for layout in layouts:
         _join_layout(layout, door, folder, progress)
+    remember_where_kept(door.admitted)
+    study = open_cohort(folder)
+    door.record("ingest", len(study.cases), dict(counts))
     progress.note(
         cohort=str(folder), added=counts["added"], already=counts["already"], ignored=counts["ignored"],
         roles=dict(sorted(roles_seen.items())),
     )  # fmt: skip
     progress.say(_summary(counts, roles_seen, folder))
-    return open_cohort(folder)
+    return study
 
 
 def preview(
