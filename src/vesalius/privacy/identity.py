@@ -118,7 +118,8 @@ class Identity:
             if fold(word) in words().terms and not any(sure[n] for n in beside):
                 continue
             spans.append(span)
-            spans += [found[n][0] for n in beside if len(found[n][1]) == 1 and self._initial(found[n][1])]
+            initials = [found[n][0] for n in beside if len(found[n][1]) == 1 and self._initial(found[n][1])]
+            spans += [(start, end + (text[end : end + 1] == ".")) for start, end in initials]
         return spans
 
     def _initial(self, letter: str) -> bool:
