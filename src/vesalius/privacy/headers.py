@@ -294,7 +294,7 @@ def _repeats(vr: str, value: str, text: TextCleaner) -> bool:
     value = value.strip(" \0")
     if len(value) < 4:
         return False
-    return value in text.identity.numbers if vr in ("DS", "IS") else bool(text.identity.spans(value))
+    return value in text.identity.digits if vr in ("DS", "IS") else bool(text.identity.spans(value))
 
 
 def _each(value: object, change: Callable[[str], str]) -> object:

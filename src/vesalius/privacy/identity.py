@@ -87,6 +87,12 @@ class Identity:
         return self._bytes.search(data) is not None
 
     @cached_property
+    def digits(self) -> frozenset[str]:
+        """The identifiers, and the long runs of digits in them."""
+        runs = (run for number in self.numbers for run in re.findall(r"\d{5,}", number))
+        return frozenset({number.strip() for number in self.numbers} | set(runs))
+
+    @cached_property
     def _patterns(self) -> list[re.Pattern[str]]:
         forms: list[str] = []
         for number in sorted(self.numbers, key=len, reverse=True):

@@ -81,9 +81,9 @@ class SeriesCleaner:
         image = "PixelData" in dataset
         if Option.GRAPHICS in self.header.profile.options:
             _drop_overlays_with_text(dataset)
-        self.header.clean(dataset)
         if image:
-            strip_pixel_data(dataset)
+            strip_pixel_data(dataset)  # before the header forgets that an overlay lies in the pixels
+        self.header.clean(dataset)
         if boxes:
             hide(dataset, boxes)
         if image and self.header.profile.pixels is not PixelMode.KEEP:
