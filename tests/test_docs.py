@@ -99,9 +99,11 @@ def place(tmp_path: Path, data: Path) -> Path:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_runs(page: Path, place: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = _PREPARED.search(page.read_text(encoding="utf-8"))
-    for name in prepared[1].split(", ") if prepared else ():
-        shutil.copytree(request.getfixturevalue(name), place / name)
-        shutil.copytree(request.getfixturevalue("data") / ".key", place / ".key", dirs_exist_ok=True)
+    wanted = prepared[1].split(", ") if prepared else []
+    made = [request.getfixturevalue(name) for name in wanted]  # all of them first: fitting draws the study's split
+    for folder in made:
+        shutil.copytree(folder, place / folder.name)
+        shutil.copytree(folder.parent / ".key", place / ".key", dirs_exist_ok=True)
     monkeypatch.chdir(place)
     monkeypatch.setenv("XDG_DATA_HOME", str(place / ".key"))
     names: dict[str, object] = {}

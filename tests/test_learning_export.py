@@ -10,14 +10,14 @@ from safetensors.numpy import load
 
 from vesalius.core.errors import VesaliusError
 from vesalius.learning.export import Ensemble, compare, export, safetensors_offsets
-from vesalius.networks.unet import OfVolumes, SharpUNet, unet_shape
+from vesalius.networks.unet import OfVolumes, ResidualUNet, unet_shape
 
 
 def network(patch: tuple[int, int, int], channels: int = 1, seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
     shape = unet_shape(patch, (1.0, 1.0, 1.0), width=4)
     planar = patch[2] == 1
-    net = SharpUNet(channels, 3, shape, 2 if planar else 3)
+    net = ResidualUNet(channels, 3, shape, 2 if planar else 3)
     return (OfVolumes(net) if planar else net).eval()
 
 

@@ -99,8 +99,7 @@ def test_mask_lies_on_the_grid_of_its_series(written: VirtualCohort) -> None:
 
 def test_headers_hold_invented_identifiers_that_do_not_repeat(written: VirtualCohort) -> None:
     headers = [
-        pydicom.dcmread(next(folder.glob("T1/*.dcm")), stop_before_pixels=True)
-        for folder in written.scans.iterdir()
+        pydicom.dcmread(next(folder.glob("T1/*.dcm")), stop_before_pixels=True) for folder in written.scans.iterdir()
     ]
     assert len({str(header.PatientID) for header in headers}) == len(headers) == 3
     assert len({str(header.PatientName) for header in headers}) == len(headers)

@@ -16,7 +16,7 @@ from vesalius.classical.cases import case_images
 from vesalius.classical.kept import FittedRival, Kept
 from vesalius.classical.multi_atlas import MultiAtlas
 from vesalius.classical.storage import load_rival, rival_folder, save_rival
-from vesalius.classical.tissue import TissueMixture
+from vesalius.classical.tissue import ANYWHERE, TissueMixture
 from vesalius.classical.voxelwise import VoxelRegression
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
@@ -56,7 +56,7 @@ def candidates(seed: int, flat: bool) -> tuple[Candidate, ...]:
     """
     tissue = [TissueMixture(seed, spatial=True)]
     if flat:
-        tissue.append(TissueMixture(seed, spatial=False))
+        tissue.append(TissueMixture(seed, spatial=False, settings=ANYWHERE))
     return (MultiAtlas(seed), *tissue, VoxelRegression(seed))
 
 

@@ -56,12 +56,17 @@ class TissueSettings:
     detail: int = 8_000_000
     background: int = 4
     components: int = 1
-    strength: float = 3.0
+    strength: float = 1.5
     sweeps: int = 6
     rounds: int = 20
     shading: int = 3
     trust: float = 0.1
     floor: float = 0.005
+
+
+# Without a prior on place, only what training patients look like tells shading from structure: the field may
+# only tilt, and brightness stays closer to theirs.
+ANYWHERE = TissueSettings(trust=2.0, shading=1, strength=3.0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class TissueMixture:
     Args:
         seed: draws the patients and voxels looked at.
         spatial: learn where each class lies, by aligning training patients to one of them.
-        settings: sizes and numbers.
+        settings: sizes and numbers; `ANYWHERE` suits `spatial=False`.
     """
 
     seed: int = 0

@@ -5,6 +5,7 @@ Standard: PS3.3 (image modules), PS3.10 (files). Pixel data are not read.
 
 from __future__ import annotations
 
+import logging
 import struct
 import warnings
 import zlib
@@ -100,13 +101,19 @@ def lenient() -> Iterator[None]:
     from pydicom import config
 
     before = config.settings.reading_validation_mode
+    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg", "highdicom")]
+    levels = [logger.level for logger in loggers]
     config.settings.reading_validation_mode = config.IGNORE
     try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         config.settings.reading_validation_mode = before
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def looks_like_dicom(path: Path) -> bool:

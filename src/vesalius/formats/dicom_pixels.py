@@ -20,6 +20,7 @@ from vesalius.core.grid import Array
 from vesalius.formats.dicom_header import lenient
 from vesalius.formats.dicom_syntaxes import NATIVE, PLUGINS
 from vesalius.formats.dicom_values import text, value, whole
+from vesalius.formats.gdcm_apart import decode_apart
 from vesalius.formats.values import rescaled
 
 # Projection images carry their grey scale in look-up tables rather than in a physical unit.
@@ -142,11 +143,14 @@ def decoded(dataset: Any, indices: list[int]) -> Iterator[Array]:
         for frame, _ in decoder.iter_array(dataset, indices=indices):
             yield np.asarray(frame)
         return
-    available = [name for name in PLUGINS.get(str(syntax), ()) if name in decoder.available_plugins]
-    if not available:
+    plugins = [name for name in PLUGINS.get(str(syntax), ()) if name in decoder.available_plugins]
+    if not plugins:
         raise UnusableInput("Its pixel data are compressed in a way that no installed decoder reads.", remedy=_AGAIN)
+    if plugins == ["gdcm"]:
+        yield from decode_apart(dataset.filename, indices)
+        return
     for index in indices:
-        yield _first_that_decodes(decoder, dataset, index, available)
+        yield _first_that_decodes(decoder, dataset, index, plugins)
 
 
 def _bits(dataset: Any, index: int) -> Array:
@@ -162,8 +166,9 @@ def _first_that_decodes(decoder: Any, dataset: Any, index: int, plugins: list[st
     problem: Exception | None = None
     for plugin in plugins:
         try:
-            frame, _ = decoder.as_array(dataset, index=index, decoding_plugin=plugin)
-            return np.asarray(frame)
+            if plugin == "gdcm":
+                return next(decode_apart(dataset.filename, [index]))
+            return np.asarray(decoder.as_array(dataset, index=index, decoding_plugin=plugin)[0])
         except Exception as error:  # the next decoder may read it; the last error is told
             problem = error
     raise UnusableInput("A frame of its compressed pixel data is damaged.", remedy=_AGAIN) from problem

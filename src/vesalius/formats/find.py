@@ -27,7 +27,13 @@ _COMPANIONS = (
     ".bat", ".css", ".js", ".ico", ".db", ".sqlite", ".toc", ".idx",
 )  # fmt: skip
 _COMPANION_NAMES = ("license", "licence", "readme", "changes", "dataset_description", "version", "lockfile")
-_PIXEL_PARTS = {".img": (".hdr",), ".img.gz": (".hdr.gz",), ".raw": (".mhd", ".nhdr"), ".zraw": (".mhd",)}
+_PIXEL_PARTS = {
+    ".img": (".hdr",),
+    ".img.gz": (".hdr.gz",),
+    ".raw": (".mhd", ".nhdr"),
+    ".raw.gz": (".nhdr",),
+    ".zraw": (".mhd",),
+}
 
 NameFilter = Callable[[str], bool]
 

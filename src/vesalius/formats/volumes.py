@@ -17,6 +17,7 @@ SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 _AGAIN = "Copy or export it again from its source."
 _MOST_HEADER = 1 << 16
+_LARGEST_RATIO = 1032  # deflate cannot do better
 _PACKED = re.compile(rb"(?im)^\s*(encoding\s*:\s*(gzip|gz|bzip2|bz2)|CompressedData\s*=\s*True)")
 _DETACHED = re.compile(rb"(?im)^\s*(?:ElementDataFile\s*=|data ?file\s*:)\s*(.+?)\s*$")
 
@@ -74,7 +75,7 @@ def read_volume(path: Path, name: str | None = None, keep: object = None) -> lis
     check_size((*size, max(components, 1)))
     if len(size) not in (2, 3, 4):
         raise UnusableInput(f"It has {len(size)} dimensions.", remedy="Split it into volumes of three.")
-    if "complex" in reader.GetPixelIDTypeAsString():
+    if "complex" in _kind(reader):
         raise UnusableInput("Its voxels are complex numbers.", remedy="Export magnitudes.")
     _check_complete(path, files, reader, size)
     grid = _grid(path, reader, size)
@@ -111,18 +112,34 @@ def _reader(path: Path) -> Any:
     return reader
 
 
+def _kind(reader: Any) -> str:
+    """The type of the voxels in words, such as "16-bit signed integer"."""
+    import SimpleITK
+
+    sitk: Any = SimpleITK
+    return str(sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+
+
 def _header(path: Path) -> bytes:
     """The text at the start of the file."""
     with path.open("rb") as file:
         return file.read(_MOST_HEADER)
 
 
+def _text_size(start: bytes) -> int:
+    """Bytes of the header's text: up to the empty line of NRRD or the data line of MetaImage."""
+    if start.startswith(b"NRRD"):
+        ends = [place for mark in (b"\n\n", b"\r\n\r\n") if (place := start.find(mark)) >= 0]
+        return min(ends) + 2 if ends else len(start)
+    place = start.find(b"ElementDataFile")
+    end = start.find(b"\n", place) if place >= 0 else -1
+    return end + 1 if end >= 0 else len(start)
+
+
 def _check_data(path: Path) -> tuple[Path, ...]:
     """The file that holds the voxels where that is another one; it must lie beside the header."""
-    head = _header(path)
-    end = head.find(b"\n\n") if head.startswith(b"NRRD") else head.find(b"ElementDataFile")
-    head = head[: head.find(b"\n", end + 1) + 1 or None] if end >= 0 else head
-    match = _DETACHED.search(head)
+    start = _header(path)
+    match = _DETACHED.search(start[: _text_size(start)])
     if match is None or match.group(1).upper() == b"LOCAL":
         return ()
     stated = match.group(1).decode("utf-8", "replace")
@@ -138,13 +155,15 @@ def _check_data(path: Path) -> tuple[Path, ...]:
 
 def _check_complete(path: Path, files: tuple[Path, ...], reader: Any, size: tuple[int, ...]) -> None:
     """Refuse a file that cannot hold the voxels that its header declares."""
-    import SimpleITK as sitk
-
-    kind = reader.GetPixelIDTypeAsString()
+    kind = _kind(reader)
     width = 8 if "64" in kind else 4 if "32" in kind else 2 if "16" in kind else 1
     needed = int(np.prod(size, dtype=object)) * reader.GetNumberOfComponents() * width
-    packed = _PACKED.search(_header(path)) is not None
-    if reader.GetPixelID() == sitk.sitkUnknown or needed > files[-1].stat().st_size * (1032 if packed else 1):
+    start = _header(path)
+    text = _text_size(start)
+    there = files[-1].stat().st_size - (text if len(files) == 1 else 0)
+    if _PACKED.search(start[:text]):
+        there *= _LARGEST_RATIO
+    if "nknown" in kind or needed > there:
         raise UnusableInput("It holds fewer voxels than its header declares.", remedy=_AGAIN)
 
 

@@ -89,10 +89,14 @@ def prepare_cases(
     """
     folder = cache_folder(cohort, preparation)
     folder.mkdir(parents=True, exist_ok=True)
-    ready, left_out = [], []
+    ready: list[PreparedCase] = []
+    left_out: list[str] = []
     for case in progress.track(cases, "preparing cases", total=len(cases)):
         try:
-            ready.append(_load(folder, case) or _write(folder, case, preparation))
+            found = _load(folder, case) or _write(folder, case, preparation)
+            if ready and found.channels != ready[0].channels:
+                raise UnusableInput(f"It has {found.channels} channels where others have {ready[0].channels}.")
+            ready.append(found)
         except UnusableInput as error:
             left_out.append(f"Case {case.id} is left out: {error.what}")
     return ready, left_out
@@ -219,9 +223,7 @@ class Patches:
         self.values, self.foreground = tuple(classes), foreground
         self._class_of = class_table(classes, ignore)
         hold = sum(case.bytes_held for case in self.cases) <= HELD_BYTES
-        self._arrays: list[tuple[Any, Any]] = [
-            (case.image()[:], case.label()[:]) if hold else (case.image(), case.label()) for case in self.cases
-        ]
+        self._held = [(case.image()[:], case.label()[:]) for case in self.cases] if hold else []
 
     def draw(self, number: int) -> tuple[Array, Array]:
         """Batch `number`: image (batch, channels, i, j, k) float32 and classes (batch, i, j, k) uint8."""
@@ -230,10 +232,14 @@ class Patches:
         for place in range(number * self.batch, (number + 1) * self.batch):
             chosen = self._order(place // len(self.cases))[place % len(self.cases)]
             start = self._start(self.cases[chosen], rng)
-            image, label = self._arrays[chosen]
+            image, label = self._held[chosen] if self._held else self._opened(chosen)
             images.append(read_patch(image, start, self.size))
             labels.append(self._class_of[read_patch(label, start, self.size)])
         return np.stack(images).astype(np.float32), np.stack(labels)
+
+    def _opened(self, chosen: int) -> tuple[Any, Any]:
+        """A case's files, opened for one patch: thousands of cases must not hold thousands of files open."""
+        return self.cases[chosen].image(), self.cases[chosen].label()
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         """Every case once per epoch, in an order of its own."""

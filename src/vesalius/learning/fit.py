@@ -38,7 +38,7 @@ from vesalius.learning.loop import (
 )
 from vesalius.learning.plan import Plan
 from vesalius.learning.validate import dice_per_class
-from vesalius.networks.unet import OfVolumes, SharpUNet
+from vesalius.networks.unet import OfVolumes, ResidualUNet
 
 NetworkMaker = Callable[[int, int, int], nn.Module]
 
@@ -57,7 +57,7 @@ class FitSettings:
     Args:
         minutes: budget from the call to its return.
         seed: every random choice follows from it.
-        folds: 1 for one network; 2 or more for an ensemble, each without one fold.
+        folds: 1 for one network; 2 or more for an ensemble, each without one fold. A stored plan says itself.
         resume: go on from what an interrupted call left in `work`.
         device: "cpu" or "cuda"; CUDA where there is one if left out.
         plan: a stored plan (`Plan.as_json`), run again step for step whatever time it takes.
@@ -119,7 +119,7 @@ class _Study:
         if self.settings.network is not None:
             net = self.settings.network(self.channels, classes, dims)
         elif shape is not None:
-            net = SharpUNet(self.channels, classes, shape, dims)
+            net = ResidualUNet(self.channels, classes, shape, dims)
         else:
             raise UsageError("The stored plan is for a network of one's own.", remedy="Give that network again.")
         return OfVolumes(net) if plan.planar else net
@@ -168,6 +168,8 @@ def fit_segmentation(
         VesaliusError: torch and ONNX Runtime disagree on the result.
     """
     began = time.monotonic()
+    if settings.plan is not None:
+        settings = replace(settings, folds=Plan.from_json(settings.plan).folds)
     study, found, parts = _study(cohort, train_cases, settings, work, progress)
     spent_before = _spent_before(work, settings)
     deadline = began + 60 * settings.minutes - spent_before
@@ -202,7 +204,9 @@ def export_ensemble(
     works: Sequence[Path],
     progress: Progress,
 ) -> Fitted:
-    """Put the networks of a fit together that processes trained apart (`FitSettings.only`), as far as they are.
+    """Put the networks together that processes trained apart (`FitSettings.only`), as far as they have come.
+
+    A network that is in none of the folders is left out of the ensemble, and the card says so.
 
     Args:
         cohort, train_cases, settings: as they were for training; no time is spent on it.
@@ -210,20 +214,26 @@ def export_ensemble(
         progress: told what happens.
 
     Raises:
-        UsageError: a network is in none of the folders.
+        UsageError: there is no network in any of the folders.
     """
     study, found, parts = _study(cohort, train_cases, settings, works[0], progress)
-    plan = Plan.from_json(json.loads((works[0] / "plan.json").read_text(encoding="utf-8")))
+    kept_plan = works[0] / "plan.json"
+    if not kept_plan.exists():
+        raise UsageError("There is no plan in the work folder.", remedy="Train first.", file=works[0])
+    plan = Plan.from_json(json.loads(kept_plan.read_text(encoding="utf-8")))
     torch.set_num_threads(plan.threads)
-    averages, states = [], []
+    averages, states, present = [], [], []
     for number in range(len(parts)):
         kept = [study_path for work in works if (study_path := replace(study, work=work).checkpoint(number)).exists()]
         if not kept:
-            raise UsageError(f"Network {number + 1} of {len(parts)} is in none of the work folders.")
+            continue
+        present.append(parts[number])
         average = study.network(plan, number)
         states.append(load_checkpoint(kept[0], study.network(plan, number), average))
         averages.append(average.eval())
-    return _fitted(study, cohort, found, plan, parts, averages, states)
+    if not averages:
+        raise UsageError("There is no trained network in the work folders.", remedy="Train first.")
+    return _fitted(study, cohort, found, plan, present, averages, states)
 
 
 Parts = list[tuple[list[PreparedCase], list[PreparedCase]]]
@@ -313,7 +323,7 @@ def _plan(study: _Study, cohort: Cohort, found: Fingerprint, deadline: float, pa
     else:
         plan = _measured_plan(study, cohort, found, deadline, parts)
     if plan.folds != settings.folds:
-        raise UsageError(f"The stored plan has {plan.folds} folds.", remedy="Ask for the same number.")
+        raise UsageError(f"The interrupted fit has {plan.folds} folds.", remedy="Ask for the same number.")
     _write_json(kept, plan.as_json())
     for sentence in (*plan.measured, *plan.sentences()):
         study.progress.say(sentence)
@@ -332,12 +342,12 @@ def _measured_plan(study: _Study, cohort: Cohort, found: Fingerprint, deadline: 
     patches = study.patches(plan, 0, parts[0][0])
     enough = time.monotonic() + _MEASURING_SHARE * (deadline - time.monotonic())
 
-    def measure(candidate: Plan) -> list[float] | None:
+    def measure(candidate: Plan, hopeless: float) -> list[float] | None:
         if time.monotonic() > enough:
             return None
         torch.set_num_threads(candidate.threads)
         network = study.network(candidate, 0)
-        return seconds_per_step(network, patches, study.schedule(candidate, 0), _MEASURED_STEPS, enough)
+        return seconds_per_step(network, patches, study.schedule(candidate, 0), _MEASURED_STEPS, hopeless)
 
     plan = planning.fastest(plan, measure, threads_too=settings.threads is None)
     chosen = len(parts) if settings.only is None else len(settings.only)
@@ -396,6 +406,8 @@ def _judgement(cohort: Cohort, plan: Plan, states: Sequence[State], outside: Seq
         each = ", ".join(f"{label.name} {value:.3f}" for label, value in zip(cohort.labels, means, strict=True))
         how = "each answered by the one network that never saw it" if plan.folds > 1 else "left out of training"
         said.append(f"Mean Dice of {len(rows)} cases, {how}: {each}.")
+    if len(states) < plan.folds:
+        said.append(f"The ensemble holds {len(states)} of {plan.folds} planned networks.")
     return said
 
 

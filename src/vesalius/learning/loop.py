@@ -30,7 +30,8 @@ from vesalius.imaging.augmentation import AugmentationSettings, draw
 from vesalius.learning.data import Patches
 
 _CHECKPOINT_SECONDS = 120.0
-_SAY_SECONDS = 30.0
+_SAY_SECONDS = 20.0
+_CURVE_POINTS = 100
 _GUARD_STEPS = 25  # the clock is looked at this often
 _GUARD_SLACK = 0.03  # smaller deviations from the schedule are left alone
 
@@ -237,20 +238,34 @@ class _Clock:
             fitting = state.step + max(1, int(self.deadline() / pace))
             if abs(fitting - state.steps) > _GUARD_SLACK * (state.steps - state.step) + 2:
                 self._turn(fitting)
-        if now - self.said > _SAY_SECONDS or state.step >= state.steps:
-            pace = (now - self.started) / (state.step - self.first)
-            mean = sum(recent) / len(recent)
-            state.curve.append((state.step, mean))
+        over = state.step >= state.steps
+        if over or len(recent) >= max(1, state.steps // _CURVE_POINTS):
+            state.curve.append((state.step, sum(recent) / len(recent)))
             recent.clear()
+        if state.curve and (over or now - self.said > _SAY_SECONDS):
+            pace = (now - self.started) / (state.step - self.first)
+            mean, drawn = state.curve[-1][1], sparkline([loss for _, loss in state.curve])
             self.said = now
             left = pace * (state.steps - state.step) / 60
             self.progress.say(
-                f"step {state.step} of {state.steps}, loss {mean:.3f}, {pace:.2f} s a step, {left:.1f} min left"
+                f"{drawn} loss {mean:.3f}, step {state.step} of {state.steps}, {pace:.2f} s a step, {left:.1f} min left"
             )
 
     def _turn(self, steps: int) -> None:
         self.state.steps = steps
         self.state.turns.append((self.state.step, steps))
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """A curve in one line of text: each character the mean of an equal share of the values."""
+    parts = min(width, len(values))
+    means = [
+        sum(share) / len(share)
+        for n in range(parts)
+        if (share := values[n * len(values) // parts : (n + 1) * len(values) // parts])
+    ]
+    low, span = min(means), max(max(means) - min(means), 1e-9)
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (mean - low) / span)] for mean in means)
 
 
 def save_checkpoint(
@@ -299,10 +314,13 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def seconds_per_step(network: nn.Module, patches: Patches, schedule: Schedule, steps: int, until: float) -> list[float]:
+def seconds_per_step(
+    network: nn.Module, patches: Patches, schedule: Schedule, steps: int, hopeless: float
+) -> list[float]:
     """Seconds of each of a few steps on fresh weights, after one that does not count.
 
-    No further step is begun after `until` (`time.monotonic`) once there is one figure.
+    Where that first one takes more than `hopeless` seconds, it is the only figure: threads that wait for
+    each other on a busy machine can take a hundred times as long as one alone.
     """
     network = network.to(schedule.device).train()
     if schedule.channels_last and any(p.ndim == 5 for p in network.parameters()):
@@ -310,12 +328,12 @@ def seconds_per_step(network: nn.Module, patches: Patches, schedule: Schedule, s
     optimiser = torch.optim.AdamW(network.parameters(), schedule.rate)
     spent: list[float] = []
     for number in range(1 + steps):
-        if time.monotonic() > until and len(spent) > 1:
-            break
         began = time.perf_counter()
         image, label = changed_batch(patches, schedule, number, torch.device(schedule.device))
         step(network, optimiser, image, label, schedule)
         spent.append(time.perf_counter() - began)
+        if spent[0] > hopeless:
+            return spent
     return spent[1:]
 
 

@@ -22,14 +22,15 @@ from vesalius.learning.fingerprint import Fingerprint
 from vesalius.networks.unet import UNetShape, unet_shape
 
 Size = tuple[int, int, int]
-Measure = Callable[["Plan"], list[float] | None]
+Measure = Callable[["Plan", float], list[float] | None]  # a plan, and seconds a step that are hopeless
 
 _PATCH_VOXELS = {"cpu": 96_000, "cuda": 112**3}
 _PLANE_VOXELS = {"cpu": 192**2, "cuda": 512**2}
-_WIDTHS = {"cpu": (24, 16, 8), "cuda": (32, 16)}  # tried from the largest
-_ENOUGH_STEPS = {24: 8000, 16: 500, 32: 3000, 8: 0}  # a width is taken if it gets this many in its time
+_WIDTHS = {"cpu": (48, 32, 16), "cuda": (64, 32)}  # tried from the largest
+_ENOUGH_STEPS = {64: 3000, 48: 8000, 32: 500, 16: 0}  # a width is taken if it gets this many in its time
 _ROUND = 8  # patches are multiples of this where the volume is large enough
 _SIDED = ("left", "right")
+_HOPELESS = 4.0  # a first step this many times slower than the best so far is not repeated
 _FORMAT = 1
 
 
@@ -113,7 +114,7 @@ class Plan:
         size = " × ".join(str(n) for n in (self.patch[:2] if self.planar else self.patch))
         what = "networks, each without one part of the patients" if self.folds > 1 else "network"
         widths = "-".join(map(str, self.channels))
-        kind = f"a U-Net of {widths} channels" if self.channels else "the network that was given"
+        kind = f"a residual U-Net of {widths} channels" if self.channels else "the network that was given"
         yield f"Train {self.folds} {what}: {kind}, {'2D' if self.planar else '3D'}."
         yield f"Each step sees {self.batch} patches of {size} voxels; {self.foreground:.0%} hold a labelled voxel."
         yield f"{self.steps} steps of AdamW, rate rising to {self.rate:g} and falling to 0 along a cosine."
@@ -139,7 +140,7 @@ def first_plan(
         rate=2e-3, weight_decay=1e-2, warm_up=0.03, foreground=0.5,
         augmentation=AugmentationSettings(mirror_axes=() if sided else (0,)),
     )  # fmt: skip
-    return of_width(plan, spacing, _WIDTHS[device][-2])
+    return of_width(plan, spacing, 32)
 
 
 def patch_size(size: Sequence[int], spacing: Sequence[float], limit: int) -> Size:
@@ -169,11 +170,13 @@ def of_width(plan: Plan, spacing: Sequence[float], width: int) -> Plan:
 
 
 def ways_of_computing(plan: Plan, threads_too: bool) -> list[dict[str, Any]]:
-    """Changes to try one after another; each is kept where it measures faster. The largest effect first."""
+    """Changes to try one after another; each is kept where it measures faster."""
     if plan.device != "cpu":
         return [{"channels_last": True}]
-    threads = [{"threads": max(1, plan.threads // 2)}] if threads_too and plan.threads > 1 else []
-    return [{"bfloat16": True}, *threads, {"channels_last": True}]
+    more: list[int] = []
+    while threads_too and (more[-1] if more else 1) < plan.threads:
+        more.append(min(2 * (more[-1] if more else 1), plan.threads))
+    return [{"bfloat16": True}, {"channels_last": True}, *({"threads": threads} for threads in more)]
 
 
 def fastest(plan: Plan, measure: Measure, *, threads_too: bool = True) -> Plan:
@@ -181,13 +184,17 @@ def fastest(plan: Plan, measure: Measure, *, threads_too: bool = True) -> Plan:
 
     Args:
         plan: where to start.
-        measure: seconds of a few steps of a plan; None when the time for measuring is over.
-        threads_too: whether fewer threads may be tried; they win where other work keeps processors busy.
+        measure: seconds of a few steps of a plan, of one where a step is hopelessly slow, or None when the
+            time for measuring is over.
+        threads_too: whether fewer threads may be tried, from one upwards; they win where other work keeps
+            processors busy.
     """
+    ways = ways_of_computing(plan, threads_too)
+    plan = replace(plan, threads=1) if threads_too and plan.device == "cpu" else plan
     best, said = math.inf, []
-    for way in ({}, *ways_of_computing(plan, threads_too)):
+    for way in ({}, *ways):
         other = replace(plan, **way)
-        spent = measure(other)
+        spent = measure(other, _HOPELESS * best)
         if spent is None:
             break
         seconds = statistics.median(spent)
@@ -204,16 +211,16 @@ def fitted_to(plan: Plan, spacing: Sequence[float], seconds_each: Callable[[], f
         plan: as `fastest` left it.
         spacing: of the prepared grid.
         seconds_each: seconds left for the training of each network, asked after measuring.
-        measure: seconds of a few steps of a plan.
+        measure: as for `fastest`.
     """
     if not plan.channels:
         return with_steps(plan, seconds_each())
     known, said = {plan.channels: plan.seconds_per_step}, list(plan.measured)
     for width in _WIDTHS[plan.device]:
         other = of_width(plan, spacing, width)
-        guess = plan.seconds_per_step * (other.channels[0] / plan.channels[0])  # at least this
+        guess = plan.seconds_per_step * (other.channels[1] / plan.channels[1])  # at least this
         if other.channels not in known and seconds_each() / guess >= _ENOUGH_STEPS[width]:
-            spent = measure(other)
+            spent = measure(other, math.inf)
             if spent is not None:
                 known[other.channels] = statistics.median(spent)
                 said.append(f"width {width}: {known[other.channels]:.3f} s a step.")

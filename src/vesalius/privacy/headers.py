@@ -32,6 +32,7 @@ _DUMMY: dict[str, Any] = {
     "TM": "000000", "LO": "NONE", "LT": "NONE", "SH": "NONE", "ST": "NONE", "UT": "NONE", "UC": "NONE",
     "PN": "Anonymized", "UR": "about:blank", "US": 0, "SS": 0, "UL": 0, "SL": 0, "FL": 0.0, "FD": 0.0,
 }  # fmt: skip
+_DELIMITERS = 0xFFFE
 _STANDARD_UIDS = "1.2.840.10008."
 # UIDs that name kinds of things, not things: they stay also where a maker's root begins them.
 _CLASS_UIDS = frozenset(
@@ -229,7 +230,7 @@ def decide(profile: Profile, tag: int) -> Rule:
 
 @cache
 def _unlisted(tag: int) -> Rule:
-    if not tag & 0xFFFF or not dictionary_has_tag(tag):
+    if not tag & 0xFFFF or tag >> 16 == _DELIMITERS or not dictionary_has_tag(tag):
         return Rule(Action.REMOVE, "not in the data dictionary of the standard")
     vr = dictionary_VR(tag)
     if tag in _CLASS_UIDS:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vesalius.core.case import Case
 from vesalius.core.cohort import TEST, TRAIN, Cohort
-from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.errors import UsageError
 from vesalius.core.identity import seen_hash
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY, Task
@@ -211,8 +211,8 @@ def _fit_rival(task: Task, cohort: Cohort, train: Sequence[Case], roles: Sequenc
 
     started = time.perf_counter()
     progress.say("Fitting the hand-designed rival; this is not part of the budget.")
-    rival = task.rival(cohort)
-    save_rival(rival.fit(train, cohort, roles), rival_folder(cohort))
+    fitted = task.rival(cohort).fit(train, cohort, roles)
+    save_rival(fitted, rival_folder(cohort))
     seconds = time.perf_counter() - started
-    progress.note(rival=rival.name, rival_seconds=round(seconds, 1))
-    progress.say(f"The rival is {rival.name}; it took {seconds / 60:.1f} minutes.")
+    progress.note(rival=fitted.card["name"], rival_seconds=round(seconds, 1))
+    progress.say(f"The rival is {fitted.card['name']}; it took {seconds / 60:.1f} minutes.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vesalius.privacy.profile import Profile
 
 KEY_COLUMNS = ("input", "file", "image", "id")
+_MOST_SERIES = 60  # lines of the table of series
 
 
 def ingest(
@@ -95,12 +96,15 @@ def ingest(
 
     counts: Counter[str] = Counter()
     roles_seen: Counter[str] = Counter()
+    series: Counter[tuple[str, str, str]] = Counter()
     layouts = [layout for path in paths if (layout := read_layout(path)) is not None]
     found = chain.from_iterable(_arrivals(path, owners, rules) for path in paths)
     for scan, role, owner, visit in progress.track(found, "Bringing scans in"):
         try:
             if isinstance(scan, Refused):
                 raise UnusableInput(scan.reason, remedy=scan.remedy)
+            if scan.source == "dicom":
+                series[role, scan.modality, str(scan.attributes.get("SeriesDescription", ""))] += 1
             if role == "ignore":
                 counts["ignored"] += 1
                 continue
@@ -131,6 +135,8 @@ def ingest(
         cohort=str(folder), added=counts["added"], already=counts["already"], ignored=counts["ignored"],
         roles=dict(sorted(roles_seen.items())),
     )  # fmt: skip
+    for line in _series_table(series):
+        progress.say(line)
     progress.say(_summary(counts, roles_seen, folder))
     return study
 
@@ -323,6 +329,18 @@ def _existing(sources: Iterable[str | Path]) -> list[Path]:
         if not path.exists():
             raise UsageError("This source does not exist.", remedy="Check its spelling.", file=path)
     return paths
+
+
+def _series_table(series: Counter[tuple[str, str, str]]) -> list[str]:
+    """What each kind of DICOM series became, for the terminal only: descriptions may name a patient."""
+    if not series:
+        return []
+    lines = [f"{'role':<12}{'modality':<10}{'series':>7}  description"]
+    for (role, modality, description), count in sorted(series.items())[:_MOST_SERIES]:
+        lines.append(f"{role:<12}{modality:<10}{count:>7}  {description}")
+    if len(series) > _MOST_SERIES:
+        lines.append(f"and {len(series) - _MOST_SERIES} more kinds of series")
+    return lines
 
 
 def _summary(counts: Counter[str], roles: Counter[str], folder: Path) -> str:

@@ -155,7 +155,8 @@ def _draw(cohort: Cohort, groups: list[list[str]], share: float, rng: random.Ran
             passed += share
             parts.update(dict.fromkeys(group, TEST if to_test else TRAIN))
     for missing in {TRAIN, TEST} - set(parts.values()):
-        parts.update(dict.fromkeys(min(groups, key=len), missing))
+        smallest: list[str] = min(groups, key=len)
+        parts.update(dict.fromkeys(smallest, missing))
     return parts
 
 
