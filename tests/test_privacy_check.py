@@ -35,7 +35,8 @@ def test_files_that_went_nowhere_near_a_door_fail(planted):
 
 def test_lost_files_are_told(planted, tmp_path):
     _, key = planted
-    assert score(key, tmp_path).missing == sorted(key.originals)
+    scores = score(key, tmp_path)
+    assert scores.missing == sorted(key.originals) and scores.share == 0
 
 
 def test_the_same_seed_plants_the_same(planted, tmp_path):

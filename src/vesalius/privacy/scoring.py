@@ -74,8 +74,8 @@ def score(key: Key, folder: Path) -> Scores:
         for check in key.checks:
             one = written.get(check.number)
             if one is None:
-                continue
-            if check.action == "date shifted":
+                holds = False
+            elif check.action == "date shifted":
                 holds = _date_holds(check, one, moved.get(key.patients[check.number], set()))
             elif check.action == "UID consistent":
                 holds = len(uids[check.value]) == 1 and sum(uids[check.value] == other for other in uids.values()) == 1

@@ -142,5 +142,6 @@ def _sentences(scores: Scores) -> list[str]:
     failed = [
         f"  {check.action}: file {check.number}, {check.where or 'anywhere'}: {check.value} {check.note}".rstrip()
         for check in scores.failures
+        if check.number not in scores.missing
     ]
     return failed + [f"  file {number} did not come out" for number in scores.missing]
