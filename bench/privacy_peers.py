@@ -43,16 +43,20 @@ for file in files:
 DOOR = """
 import sys
 from pathlib import Path
+from pydicom import dcmread
 from vesalius.privacy.headers import HeaderCleaner
 from vesalius.privacy.objects import SeriesCleaner, open_dataset
 from vesalius.privacy.profile import PixelMode, Profile
 from vesalius.privacy.pseudonyms import Pseudonyms
 key, profile, cleaners = Pseudonyms(b"bench" * 7), Profile(pixels=PixelMode(sys.argv[3])), {}
+series = {}
 for file in sorted(Path(sys.argv[1]).rglob("*.dcm")):
-    patient = file.parent.name
+    uid = dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"]).get("SeriesInstanceUID")
+    series.setdefault((file.parent.name, str(uid)), []).append(file)
+for (patient, _), files in series.items():
     if patient not in cleaners:
         cleaners[patient] = HeaderCleaner(key, key.patient(patient), patient.rpartition("_")[2], profile)
-    SeriesCleaner(cleaners[patient]).write([file], [Path(sys.argv[2]) / file.name])
+    SeriesCleaner(cleaners[patient]).write(files, [Path(sys.argv[2]) / file.name for file in files])
 """
 
 
@@ -73,7 +77,7 @@ def programs(python: Path) -> dict[str, Callable[[Path, Path], list[list[str]]]]
         "door, headers only": lambda a, b: [[sys.executable, "-c", DOOR, str(a), str(b), "keep"]],
         "door, default": lambda a, b: [[sys.executable, "-c", DOOR, str(a), str(b), "clean"]],
         "dicognito": lambda a, b: [
-            [str(tools / "dicognito"), "--output-directory", str(b), *map(str, sorted(a.rglob("*.dcm")))]
+            [str(python), "-m", "dicognito", "--output-directory", str(b), *map(str, sorted(a.rglob("*.dcm")))]
         ],
         "dicom-anonymizer": lambda a, b: [
             [str(tools / "dicom-anonymizer"), str(home), str(b)] for home in sorted(a.iterdir()) if home.is_dir()
@@ -114,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=12)
     parser.add_argument("--speed", type=int, default=0, help="measure seconds per file on so many slices instead")
+    parser.add_argument("--only", help="one program instead of all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, required=True)
     options = parser.parse_args()
@@ -129,6 +134,8 @@ def main() -> None:
         key = plant(source, options.seed, options.patients)
     files = sum(1 for _ in source.rglob("*.dcm"))
     for name, commands in tools.items():
+        if options.only not in (None, name):
+            continue
         target = options.work / "out"
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()

@@ -60,8 +60,7 @@ def plant_others(folder: Path, seed: int, key: Key) -> None:
 def _one(
     home: Path, number: int, carrier: str, pixels: str, person: Person, key: Key, before: str, seed: int
 ) -> str:  # fmt: skip
-    path = get_testdata_file(carrier, download=False)
-    dataset = dcmread(path, force=True)
+    dataset = dcmread(str(get_testdata_file(carrier, download=False)), force=True)
     dataset.decode()
     for _ in dataset.iterall():
         continue

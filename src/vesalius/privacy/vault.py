@@ -132,11 +132,16 @@ def _check(secret: Secret) -> None:
 def _write(path: Path, secret: Secret, vault: Vault) -> None:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    header = {"salt": secrets.token_hex(16), "nonce": secrets.token_hex(12), "key_file": secret.from_file, **_SCRYPT}
+    header: dict[str, Any] = {
+        "salt": secrets.token_hex(16),
+        "nonce": secrets.token_hex(12),
+        "key_file": secret.from_file,
+        **_SCRYPT,
+    }
     line = json.dumps(header, sort_keys=True).encode() + b"\n"
     content = {"key": vault.key.hex(), "patients": vault.patients, "openings": vault.openings}
     cipher = AESGCM(_file_key(secret, header))
-    sealed = cipher.encrypt(bytes.fromhex(header["nonce"]), json.dumps(content).encode(), _MAGIC + line)
+    sealed = cipher.encrypt(bytes.fromhex(str(header["nonce"])), json.dumps(content).encode(), _MAGIC + line)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_bytes(path, _MAGIC + line + sealed, mode=0o600)
 
@@ -154,7 +159,7 @@ def _read(path: Path, secret: Secret) -> Vault:
             raise ValueError("another file")
         header = json.loads(line)
         cipher = AESGCM(_file_key(secret, header))
-        opened = cipher.decrypt(bytes.fromhex(header["nonce"]), sealed, _MAGIC + line + newline)
+        opened = cipher.decrypt(bytes.fromhex(str(header["nonce"])), sealed, _MAGIC + line + newline)
     except InvalidTag as error:
         raise UsageError(
             "The vault does not open: the passphrase or key file is wrong, or the file was changed.",
