@@ -41,7 +41,7 @@ templates from birth to adulthood. NeuroImage 47:S102, 2009.
 """
 
 # Template mm, LPS: medians over the 14 maps, made symmetric (see --maps).
-_PLACE = (26.0, 21.0, -16.0)
+_PLACE = (25.5, 21.3, -16.7)
 
 FINDER = {
     "template": TEMPLATE,
@@ -53,7 +53,7 @@ FINDER = {
     "shown_side": "left",
     "classes": 2,
     "sizes": [0.65, 1.3],
-    "least": {"structure": 0.2, "contrast": 0.2, "local": 0.15},
+    "least": {"structure": 0.2, "contrast": 0.2, "local": 0.25},
     "volumes_ml": [0.8, 7.0],
     "ratio": 2.2,
     "shift_mm": 12.0,

@@ -89,7 +89,8 @@ def main() -> None:
 
     import numpy as np
 
-    from vesalius.learning.fit import FitSettings, export_ensemble, fit_segmentation
+    from vesalius.learning.ensemble import export_ensemble
+    from vesalius.learning.fit import FitSettings, fit_segmentation
 
     cohort = hippocampi(asked.source, asked.work)
     order = np.random.default_rng(1234).permutation(len(cohort))

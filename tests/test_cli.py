@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from making import study
 
 VERBS = ["ingest", "label", "split", "fit", "evaluate", "predict", "show", "export", "demo"]

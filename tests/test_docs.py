@@ -58,7 +58,7 @@ def _environment(place: Path) -> dict[str, str]:
 def _shell(code: str, place: Path) -> None:
     done = subprocess.run(
         ["bash", "-e", "-u", "-o", "pipefail", "-c", code],
-        cwd=place, env=_environment(place), capture_output=True, text=True, timeout=300,
+        cwd=place, env=_environment(place), capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
 

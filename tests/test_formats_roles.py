@@ -7,8 +7,8 @@ import pytest
 from vesalius.core.errors import UsageError
 from vesalius.core.grid import Grid
 from vesalius.formats.raster import RasterPixels
-from vesalius.formats.roles import DEFAULT_RULES, Rules, load_rules, roles_table
-from vesalius.formats.scan import Refused, Scan
+from vesalius.formats.roles import DEFAULT_RULES, Rules, load_rules
+from vesalius.formats.scan import Scan
 
 
 def _scan(modality: str, source: str = "dicom", **attributes: str | float) -> Scan:
@@ -132,8 +132,3 @@ def test_own_rules_come_in_order_and_may_ask_for_absence() -> None:
 def test_broken_rules_are_said(text: str) -> None:
     with pytest.raises(UsageError):
         load_rules(text)
-
-
-def test_the_table_shows_what_each_series_became() -> None:
-    table = roles_table([_scan("CT", SeriesDescription="Thorax"), Refused("x", (), "cut off", "copy")], load_rules())
-    assert [row[3] for row in table.rows] == ["CT", "refused"]

@@ -218,11 +218,11 @@ def outline(found: Found, number: int, sizes: tuple[float, float, float], shift:
 @pytest.mark.parametrize(
     ("left", "right", "shift", "sentence"),
     [
-        ((4, 9, 4), (7, 18, 6), 0.0, "plausible"),
+        ((3, 8, 3), (7, 18, 6), 0.0, "plausible"),
         ((7, 18, 6), (16, 24, 16), 0.0, "plausible"),
         ((7, 18, 6), (7, 12, 6), 15.0, "expected"),
         ((7, 18, 6), (4, 12, 4), 0.0, "differ"),
-        ((7, 32, 6), (7, 18, 6), 0.0, "box"),
+        ((5, 32, 4), (7, 18, 6), 0.0, "box"),
     ],
 )
 def test_implausible_outlines_are_refused(card, left, right, shift, sentence) -> None:

@@ -19,9 +19,10 @@ from vesalius.core.errors import UsageError
 from vesalius.core.progress import Silent
 from vesalius.imaging.augmentation import AugmentationSettings
 from vesalius.learning import fit as fitting
-from vesalius.learning import loop
+from vesalius.learning import loop, study
 from vesalius.learning.data import Patches
-from vesalius.learning.fit import FitSettings, Fitted, export_ensemble, fit_segmentation
+from vesalius.learning.ensemble import export_ensemble
+from vesalius.learning.fit import FitSettings, Fitted, fit_segmentation
 from vesalius.learning.plan import Plan
 
 PLAN = Plan(
@@ -68,7 +69,7 @@ class Interrupting(Patches):
 
 def test_an_interrupted_fit_resumes_to_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fitted(small_cohort(tmp_path / "whole"))
-    monkeypatch.setattr(fitting, "Patches", Interrupting)
+    monkeypatch.setattr(study, "Patches", Interrupting)
     cohort = small_cohort(tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
         fitted(cohort)

@@ -178,7 +178,9 @@ def test_plots_without_values_and_with_many():
 
 
 def test_the_learning_curve_is_a_png(tmp_path):
-    write_plot(Plot("Learning", "step", "loss", (Series("one", (0.0, 10.0), (1.0, 0.5), True),)), tmp_path / "curve.png")
+    write_plot(
+        Plot("Learning", "step", "loss", (Series("one", (0.0, 10.0), (1.0, 0.5), True),)), tmp_path / "curve.png"
+    )
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     write_plot(Plot("Learning", "step", "loss", ()), tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

@@ -11,9 +11,9 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
-from making import study, volume, write_nifti
 
 import vesalius as vs
+from making import study, volume, write_nifti
 from vesalius.core.errors import PatientOverlap, StoreError, UsageError
 from vesalius.core.progress import Silent
 from vesalius.steps.split import near_duplicate_cases
@@ -103,8 +103,8 @@ def test_patients_from_a_table_or_a_pattern(tmp_path):
 
 
 def test_labels_are_checked_against_their_images(made):
-    tmp_path, images, labels, _ = made
-    image, label = volume(1)
+    tmp_path, _images, labels, _ = made
+    _image, label = volume(1)
     write_nifti(labels / "case_01.nii.gz", label[:-1])
     write_nifti(labels / "case_02.nii.gz", np.where(volume(2)[1] == 2, 7, volume(2)[1]).astype(np.uint8))
     write_nifti(labels / "case_03.nii.gz", volume(3)[1].astype(np.float32) * 0.5)
@@ -173,7 +173,7 @@ def test_a_given_split_is_kept_and_patients_in_both_parts_are_refused(tmp_path):
 
 
 def test_near_duplicates_are_drawn_together_and_counted_when_the_split_is_given(tmp_path):
-    images, labels = study(tmp_path / "in", cases=6)
+    images, _labels = study(tmp_path / "in", cases=6)
     for name in ("case_00", "case_01"):
         copy = nib.load(images / f"{name}.nii.gz")
         noisy = np.asarray(copy.dataobj) * 2 + 5
@@ -196,7 +196,7 @@ def test_near_duplicates_are_drawn_together_and_counted_when_the_split_is_given(
 
 
 def test_show_counts_draws_and_matches_sources(made):
-    tmp_path, images, labels, cohort = made
+    _tmp_path, images, labels, cohort = made
     vs.label(cohort, masks=labels, names=NAMES)
     progress = Silent()
     overview = vs.show(cohort, sources=images, progress=progress)
@@ -247,3 +247,15 @@ def test_layouts_of_other_programs_come_back_as_they_went(made, layout):
     if layout != "bids":
         again = vs.split(back, column="part").split
         assert list(again.parts.values()).count("test") == list(cohort.split.parts.values()).count("test")
+
+
+def test_volumes_of_one_file_are_one_case_and_its_mask_lies_on_the_first(tmp_path):
+    image, label = volume(1)
+    write_nifti(tmp_path / "in" / "four.nii.gz", np.stack([image, image + 5, image * 2], axis=-1))
+    write_nifti(tmp_path / "masks" / "four.nii.gz", label)
+    cohort = vs.ingest(tmp_path / "in", into=tmp_path / "study")
+    assert len(cohort) == 1 and len(cohort.cases[0].images) == 3
+    cohort = vs.label(cohort, masks=tmp_path / "masks", names=NAMES)
+    assert cohort.cases[0].label_image is not None
+    first = cohort.cases[0].image(cohort.cases[0].label_image.role)
+    assert np.array_equal(first.read()[0], image)

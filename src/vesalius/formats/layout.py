@@ -54,11 +54,7 @@ def read_layout(folder: Path) -> Layout | None:
 
     if not folder.is_dir():
         return None
-    for kind in (nnunet, bids, datalist):
-        found = kind.read(folder)
-        if found is not None:
-            return found
-    return None
+    return nnunet.read(folder) or bids.read(folder) or datalist.read(folder)
 
 
 def read_json(path: Path) -> dict[str, Any]:

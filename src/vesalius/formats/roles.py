@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
 from vesalius.core.errors import UsageError
-from vesalius.core.report import Table
-from vesalius.formats.scan import Attribute, Refused, Scan
+from vesalius.formats.scan import Attribute, Scan
 
 IGNORE = "ignore"
 FALLBACK = "image"
@@ -108,20 +107,6 @@ def load_rules(text: str | None = None) -> Rules:
     if unknown or not isinstance(data.get("rule", []), list):
         raise UsageError("The rules for roles hold more than [[rule]] tables.", remedy="Correct roles.toml.")
     return Rules.from_json({"rules": data.get("rule", [])})
-
-
-def roles_table(found: Iterable[Scan | Refused], rules: Rules) -> Table:
-    """What each series of a study became, as a table to show; it names series and is for the terminal only."""
-    rows: list[tuple[str | float | int, ...]] = []
-    for scan in found:
-        if isinstance(scan, Refused):
-            rows.append((scan.name, "", "", "refused", scan.reason))
-            continue
-        size = " x ".join(map(str, scan.grid.shape))
-        spacing = " x ".join(f"{step:.3g}" for step in scan.grid.spacing) + f" {scan.grid.unit}"
-        described = str(scan.attributes.get("SeriesDescription", ""))
-        rows.append((scan.name, scan.modality, f"{size}, {spacing}", rules.role(scan), described))
-    return Table("Series and their roles", ("series", "modality", "size", "role", "description"), tuple(rows))
 
 
 def _rule(entry: Mapping[str, Any], number: int) -> Rule:

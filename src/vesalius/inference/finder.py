@@ -31,6 +31,7 @@ _SIZES = (0.8, 0.92, 1.05)
 _STARTS = 4
 _LOCAL_MM = 32.0  # radius around a hippocampus within which its own place is refined
 _LOCAL_SHIFT_MM = 8.0  # a local refinement that goes further is not believed
+_LEAST_ACROSS = float(np.cos(np.radians(45.0)))  # turned further, left and right would not be certain
 _REMEDY = "Give a T1 scan of the whole head, or a crop of one hippocampus."
 
 
@@ -205,7 +206,8 @@ def _require_head(quality: Mapping[str, float], finder: Mapping[str, Any], pose:
     sizes = np.linalg.svd(pose[:3, :3], compute_uv=False)
     low, high = finder["sizes"]
     misfit = quality["structure"] < least["structure"] or sizes.min() < low or sizes.max() > high
-    if misfit or np.linalg.det(pose[:3, :3]) <= 0:
+    across = pose[0, 0] / np.linalg.norm(pose[:3, 0])  # of the head's left with the patient's left
+    if misfit or np.linalg.det(pose[:3, :3]) <= 0 or across < _LEAST_ACROSS:
         raise UnusableInput(
             "No head was found that stands as the scan's header says, so the hippocampi cannot be placed.",
             remedy=_REMEDY,

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,65 +22,22 @@ from vesalius.core.errors import UsageError
 from vesalius.core.grid import Array
 from vesalius.core.progress import Progress
 from vesalius.core.report import Plot, Series
-from vesalius.imaging.augmentation import AugmentationSettings
-from vesalius.imaging.prepare import Preparation
 from vesalius.learning import plan as planning
-from vesalius.learning.data import Patches, PreparedCase, prepare_cases
 from vesalius.learning.export import export
-from vesalius.learning.fingerprint import Fingerprint, fingerprint, preparation_for
+from vesalius.learning.fingerprint import Fingerprint
 from vesalius.learning.loop import (
-    Schedule,
     State,
-    load_checkpoint,
     seconds_per_step,
-    sizes_with_margin,
     train,
 )
 from vesalius.learning.plan import Plan
-from vesalius.learning.validate import dice_per_class
-from vesalius.networks.unet import OfVolumes, ResidualUNet
+from vesalius.learning.study import FitSettings, Parts, Study, study_of
 
-NetworkMaker = Callable[[int, int, int], nn.Module]
+__all__ = ["FitSettings", "Fitted", "finished", "fit_segmentation"]
 
-_INNER_SHARE, _INNER_MOST = 0.05, 8  # patients that one network leaves out to be looked at while training
-_INNER_FROM = 20  # with fewer patients none is left out
 _MEASURED_STEPS = 3
 _MEASURING_SHARE = 0.06  # of the budget, at most, goes into measuring candidates
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for export
-_PATCHES_PER_VOLUME = 200  # the median volume is made coarser until it has no more voxels than this many
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """What `fit_segmentation` is asked for.
-
-    Args:
-        minutes: budget from the call to its return.
-        seed: every random choice follows from it.
-        folds: 1 for one network; 2 or more for an ensemble, each without one fold. A stored plan says itself.
-        resume: go on from what an interrupted call left in `work`.
-        device: "cpu" or "cuda"; CUDA where there is one if left out.
-        plan: a stored plan (`Plan.as_json`), run again step for step whatever time it takes.
-        inputs: role of each input, in order.
-        network: a network of the user's own: `network(channels, classes, dimensions)` gives a module from
-            (n, channels, *sizes) to logits (n, classes, *sizes), for sizes that are multiples of 8.
-        augmentation: how patches are changed; the plan's own if left out.
-        threads: processor threads; measured if left out.
-        only: train only these networks of the folds and export nothing, so that several processes can share
-            an ensemble; `export_ensemble` then puts their work together.
-    """
-
-    minutes: float
-    seed: int = 0
-    folds: int = 1
-    resume: bool = False
-    device: str | None = None
-    plan: Mapping[str, Any] | None = None
-    inputs: tuple[str, ...] = ("image",)
-    network: NetworkMaker | None = None
-    augmentation: AugmentationSettings | None = None
-    threads: int | None = None
-    only: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,61 +47,6 @@ class Fitted:
     files: dict[str, bytes]
     card: dict[str, Any]
     curve: Plot
-
-
-@dataclass(frozen=True)
-class _Study:
-    """What every part of one fit needs."""
-
-    cases: Sequence[PreparedCase]
-    preparation: Preparation
-    classes: Mapping[int, int]
-    ignore: int | None
-    settings: FitSettings
-    spacing: tuple[float, float, float]
-    channels: int
-    device: str
-    work: Path
-    progress: Progress
-
-    def checkpoint(self, number: int) -> Path:
-        """Where the loop keeps network `number`."""
-        return self.work / f"network{number}.safetensors"
-
-    def network(self, plan: Plan, number: int) -> nn.Module:
-        """Fresh weights of network `number`, the same for the same seed."""
-        torch.manual_seed(self.settings.seed * 1009 + number)
-        dims, classes = (2 if plan.planar else 3), len(self.classes) + 1
-        shape = plan.shape
-        if self.settings.network is not None:
-            net = self.settings.network(self.channels, classes, dims)
-        elif shape is not None:
-            net = ResidualUNet(self.channels, classes, shape, dims)
-        else:
-            raise UsageError("The stored plan is for a network of one's own.", remedy="Give that network again.")
-        return OfVolumes(net) if plan.planar else net
-
-    def schedule(self, plan: Plan, number: int) -> Schedule:
-        """What the loop does for network `number`."""
-        turns = plan.turns[number] if number < len(plan.turns) else ()
-        return Schedule(
-            steps=plan.steps, rate=plan.rate, weight_decay=plan.weight_decay, warm_up=plan.warm_up,
-            size=plan.patch, spacing=self.spacing, classes=len(self.classes) + 1, bfloat16=plan.bfloat16,
-            channels_last=plan.channels_last, device=plan.device, seed=self.settings.seed * 1009 + number,
-            augmentation=plan.augmentation, turns=turns,
-        )  # fmt: skip
-
-    def patches(self, plan: Plan, number: int, cases: Sequence[PreparedCase]) -> Patches:
-        """Where the batches of network `number` come from."""
-        return Patches(
-            cases, sizes_with_margin(plan.patch, plan.augmentation), plan.batch,
-            self.settings.seed * 1009 + number, self.classes, self.ignore, plan.foreground,
-        )  # fmt: skip
-
-    def dice(self, plan: Plan, network: nn.Module, cases: Sequence[PreparedCase]) -> Array:
-        """Dice (cases, classes) as the bedside would have it."""
-        axes = plan.augmentation.mirror_axes
-        return dice_per_class(network, cases, self.classes, self.ignore, plan.patch, axes, plan.device)
 
 
 def fit_segmentation(
@@ -170,7 +72,7 @@ def fit_segmentation(
     began = time.monotonic()
     if settings.plan is not None:
         settings = replace(settings, folds=Plan.from_json(settings.plan).folds)
-    study, found, parts = _study(cohort, train_cases, settings, work, progress)
+    study, found, parts = study_of(cohort, train_cases, settings, work, progress)
     spent_before = _spent_before(work, settings)
     deadline = began + 60 * settings.minutes - spent_before
     plan = _plan(study, cohort, found, deadline, parts)
@@ -194,79 +96,11 @@ def fit_segmentation(
         states.append(state)
     if settings.only is not None:
         return Fitted({}, {"plan": plan.as_json(), "sentences": list(plan.sentences())}, _curve(states))
-    return _fitted(study, cohort, found, plan, parts, averages, states)
+    return finished(study, cohort, found, plan, parts, averages, states)
 
 
-def export_ensemble(
-    cohort: Cohort,
-    train_cases: Sequence[Case],
-    settings: FitSettings,
-    works: Sequence[Path],
-    progress: Progress,
-) -> Fitted:
-    """Put the networks together that processes trained apart (`FitSettings.only`), as far as they have come.
-
-    A network that is in none of the folders is left out of the ensemble, and the card says so.
-
-    Args:
-        cohort, train_cases, settings: as they were for training; no time is spent on it.
-        works: the work folders; each network is taken from the first that has it, the plan from the first.
-        progress: told what happens.
-
-    Raises:
-        UsageError: there is no network in any of the folders.
-    """
-    study, found, parts = _study(cohort, train_cases, settings, works[0], progress)
-    kept_plan = works[0] / "plan.json"
-    if not kept_plan.exists():
-        raise UsageError("There is no plan in the work folder.", remedy="Train first.", file=works[0])
-    plan = Plan.from_json(json.loads(kept_plan.read_text(encoding="utf-8")))
-    torch.set_num_threads(plan.threads)
-    averages, states, present = [], [], []
-    for number in range(len(parts)):
-        kept = [study_path for work in works if (study_path := replace(study, work=work).checkpoint(number)).exists()]
-        if not kept:
-            continue
-        present.append(parts[number])
-        average = study.network(plan, number)
-        states.append(load_checkpoint(kept[0], study.network(plan, number), average))
-        averages.append(average.eval())
-    if not averages:
-        raise UsageError("There is no trained network in the work folders.", remedy="Train first.")
-    return _fitted(study, cohort, found, plan, present, averages, states)
-
-
-Parts = list[tuple[list[PreparedCase], list[PreparedCase]]]
-
-
-def _study(
-    cohort: Cohort, train_cases: Sequence[Case], settings: FitSettings, work: Path, progress: Progress
-) -> tuple[_Study, Fingerprint, Parts]:
-    """Look at the cohort, prepare its cases and divide them among the networks."""
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if settings.folds < 1:
-        raise UsageError("The number of folds is 1 or more.")
-    if not cohort.labels:
-        raise UsageError("The cohort has no named classes.", remedy="Run label with --names.")
-    found = fingerprint(cohort, train_cases, settings.inputs)
-    progress.say(found.sentence())
-    voxels = planning.patch_limit(found, device) * _PATCHES_PER_VOLUME
-    preparation = preparation_for(found, settings.inputs, voxels)
-    cases, left_out = prepare_cases(cohort, train_cases, preparation, progress)
-    for sentence in left_out:
-        progress.say(sentence)
-    if not cases:
-        raise UsageError("No training case can be used.", remedy="See the reasons above.")
-    classes = {label.value: number for number, label in enumerate(cohort.labels, 1)}
-    spacing = preparation.spacing or found.spacing
-    study = _Study(
-        cases, preparation, classes, cohort.ignore, settings, spacing, cases[0].channels, device, work, progress
-    )
-    return study, found, _parts(cases, settings)
-
-
-def _fitted(
-    study: _Study,
+def finished(
+    study: Study,
     cohort: Cohort,
     found: Fingerprint,
     plan: Plan,
@@ -286,24 +120,6 @@ def _fitted(
     return Fitted(files, card, _curve(states))
 
 
-def _parts(cases: Sequence[PreparedCase], settings: FitSettings) -> Parts:
-    """For each network the cases it learns from and those it is looked at on; patients are never shared."""
-    patients = sorted({case.patient for case in cases})
-    order = [patients[n] for n in np.random.default_rng(settings.seed).permutation(len(patients))]
-    if settings.folds == 1:
-        few = 0 if len(order) < _INNER_FROM else max(1, min(_INNER_MOST, int(_INNER_SHARE * len(order))))
-        groups = [set(order[:few])]
-    else:
-        if len(order) < settings.folds:
-            raise UsageError(
-                f"{settings.folds} folds need as many patients; there are {len(order)}.", remedy="Ask for fewer."
-            )
-        groups = [set(order[number :: settings.folds]) for number in range(settings.folds)]
-    return [
-        ([c for c in cases if c.patient not in group], [c for c in cases if c.patient in group]) for group in groups
-    ]
-
-
 def _spent_before(work: Path, settings: FitSettings) -> float:
     """Seconds of the budget that interrupted calls have used; starts afresh unless resuming."""
     note = work / "spent.json"
@@ -313,7 +129,7 @@ def _spent_before(work: Path, settings: FitSettings) -> float:
     return float(json.loads(note.read_text(encoding="utf-8"))["seconds"]) if note.exists() else 0.0
 
 
-def _plan(study: _Study, cohort: Cohort, found: Fingerprint, deadline: float, parts: Parts) -> Plan:
+def _plan(study: Study, cohort: Cohort, found: Fingerprint, deadline: float, parts: Parts) -> Plan:
     """The stored plan, the plan of the interrupted call, or a new one from measured candidates."""
     settings, kept = study.settings, study.work / "plan.json"
     if settings.plan is not None:
@@ -331,7 +147,7 @@ def _plan(study: _Study, cohort: Cohort, found: Fingerprint, deadline: float, pa
     return plan
 
 
-def _measured_plan(study: _Study, cohort: Cohort, found: Fingerprint, deadline: float, parts: Parts) -> Plan:
+def _measured_plan(study: Study, cohort: Cohort, found: Fingerprint, deadline: float, parts: Parts) -> Plan:
     settings = study.settings
     threads = settings.threads or usable_threads()
     plan = planning.first_plan(found, cohort.labels, study.spacing, study.device, settings.folds, threads)

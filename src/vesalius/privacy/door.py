@@ -22,7 +22,7 @@ from vesalius.core.case import Covariate
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array, Grid
 from vesalius.formats.find import find_scans
-from vesalius.formats.names import without_suffix
+from vesalius.formats.names import volume_of, without_suffix
 from vesalius.formats.nifti import write_nifti
 from vesalius.formats.raster import write_png
 from vesalius.formats.scan import Scan
@@ -175,7 +175,8 @@ class Door:
         return Grid(grid.shape, grid.affine, self.pseudonyms.uid(frame) if frame else None, grid.placed, grid.unit)
 
     def _source_keys(self, name: str) -> list[tuple[str, int]]:
-        plain = without_suffix(name)
+        whole, volume = volume_of(name)
+        plain = without_suffix(whole if volume == "1" else name)  # the first volume answers to the file's name
         names = [name, plain, PurePosixPath(plain).name]
         return [(self.pseudonyms.source(value), rank) for rank, value in enumerate(names)]
 
@@ -212,7 +213,7 @@ class Door:
 
 def _content(scan: Scan) -> list[str]:
     """What tells this scan from every other: SOP Instance UIDs, or the bytes of its files."""
-    volume = PurePosixPath(scan.name).name.rpartition("#")[2] if "#" in scan.name else ""
+    volume = volume_of(scan.name)[1]
     if scan.source == "dicom":
         return [volume, *sorted(_instances(scan))]
     digest = hashlib.blake2b()

@@ -202,6 +202,7 @@ def _arrivals(path: Path, owners: Owners, rules: Rules) -> Iterator[tuple[Scan |
     """What a source holds, with role, patient and visit: as its layout says, else by header, table and name."""
     from vesalius.formats.find import find_scans
     from vesalius.formats.layout import read_layout
+    from vesalius.formats.names import volume_of
     from vesalius.formats.scan import Refused
 
     layout = read_layout(path)
@@ -214,8 +215,10 @@ def _arrivals(path: Path, owners: Owners, rules: Rules) -> Iterator[tuple[Scan |
         return
     for entry in layout.entries:
         for scan in find_scans(entry.image):
-            named = replace(scan, name=entry.name)
-            role = entry.role or (rules.role(scan) if not isinstance(scan, Refused) else "")
+            volume = volume_of(scan.name)[1]
+            named = replace(scan, name=f"{entry.name}#{volume}" if volume else entry.name)
+            known = entry.role and not volume
+            role = entry.role if known or isinstance(scan, Refused) else rules.role(scan)
             yield named, role, entry.patient, entry.case
 
 
@@ -276,8 +279,9 @@ class Owners:
 
     def of_scan(self, name: str, patient: str, study: str) -> tuple[str, str]:
         """(patient, visit) of an input, both identified; no patient where the pattern does not fit its name."""
-        from vesalius.formats.names import without_suffix
+        from vesalius.formats.names import volume_of, without_suffix
 
+        name = volume_of(name)[0]
         plain = without_suffix(name)
         for candidate in (name, plain, PurePosixPath(name).name, PurePosixPath(plain).name):
             if candidate in self.rows:
