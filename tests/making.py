@@ -12,7 +12,7 @@ def volume(seed: int, shape=(20, 24, 18)) -> tuple[np.ndarray, np.ndarray]:
     axes = np.meshgrid(*(np.arange(size) for size in shape), indexing="ij")
     label = np.zeros(shape, np.uint8)
     for value, middle in ((1, 0.3), (2, 0.7)):
-        centre = [shape[0] / 2, shape[1] * middle, shape[2] / 2, *rng.uniform(-1.5, 1.5, 3)]
+        centre = np.array([shape[0] / 2, shape[1] * middle, shape[2] / 2]) + rng.uniform(-1.5, 1.5, 3)
         radii = rng.uniform(3.0, 4.5, 3)
         inside = sum(((axis - c) / r) ** 2 for axis, c, r in zip(axes, centre, radii, strict=True)) <= 1
         label[inside] = value
