@@ -20,7 +20,7 @@ import pydicom
 
 from vesalius.core.case import Covariate
 from vesalius.core.errors import UnusableInput
-from vesalius.core.grid import Array, Grid
+from vesalius.core.grid import Array, Grid, reorient
 from vesalius.formats.find import find_scans
 from vesalius.formats.names import volume_of, without_suffix
 from vesalius.formats.nifti import write_nifti
@@ -99,7 +99,7 @@ class Door:
             modality=scan.modality,
             channels=scan.channels,
             grid=self._grid(scan.grid),
-            hash=perceptual_hash(array),
+            hash=perceptual_hash(reorient(array, *scan.grid.canonical()[1:])),
             attributes={key: value for key, value in scan.attributes.items() if key in _KEPT_ATTRIBUTES},
             sources=self._source_keys(scan.name),
             instances=[self.pseudonyms.uid(uid) for uid in instances],

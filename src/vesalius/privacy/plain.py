@@ -19,11 +19,15 @@ _HARMLESS = re.compile(r"^(?:\w{1,3}|[+-]?\d{1,4}(?:[.,:]\d{1,3})?[a-zA-Z%°/]{0
 
 
 def hide_in_array(array: Array, scan: Scan, patient: str, mode: PixelMode) -> Array:
-    """The array (channels, i, j, k) with text filled by its darkest value; the same array where none is found."""
-    if mode is PixelMode.KEEP:
+    """The array (channels, i, j, k) with text filled by its darkest value; the same array where none is found.
+
+    A volume without a header comes from a converter, which does not draw into slices: it is read only when
+    the mode is strict, so that no anatomy is ever taken for writing.
+    """
+    plane = array.shape[3] == 1
+    if mode is PixelMode.KEEP or (mode is PixelMode.CLEAN and not plane):
         return array
     told = {fold(word) for word in re.findall(r"[^\W\d_]{3,}", f"{patient} {PurePosixPath(scan.name).name}")}
-    plane = array.shape[3] == 1
 
     def sensitive(reading: str) -> bool:
         words = re.findall(r"[\w.,:%°/+-]+", reading)
