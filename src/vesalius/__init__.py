@@ -53,8 +53,8 @@ _HOMES = {
 __all__ = [
     "BundleError", "Case", "Cohort", "Finding", "GeometryError", "Grid", "Image", "Label", "Metric", "Model",
     "Prediction", "Report", "Rival", "Segmenter", "Split", "Task", "UnusableInput", "UsageError",
-    "VesaliusError", "audit", "demo", "evaluate", "export", "fit", "ingest", "label", "open_bundle", "open_cohort", "predict",
-    "privacy_check", "show", "split", "vault",
+    "VesaliusError", "audit", "demo", "evaluate", "export", "fit", "ingest", "label", "open_bundle",
+    "open_cohort", "predict", "privacy_check", "show", "split", "vault",
 ]  # fmt: skip
 
 
