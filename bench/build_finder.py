@@ -53,7 +53,7 @@ FINDER = {
     "shown_side": "left",
     "classes": 2,
     "sizes": [0.65, 1.3],
-    "least": {"structure": 0.2, "contrast": 0.2, "local": 0.25},
+    "least": {"structure": 0.15, "contrast": 0.2, "local": 0.25},
     "volumes_ml": [0.8, 7.0],
     "ratio": 2.2,
     "shift_mm": 12.0,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,10 @@ _PAD = 8  # voxels of empty space around the stored template, so that its outer 
 _AROUND_MM = 20.0
 _PITCHES = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0)
 _SIZES = (0.8, 0.92, 1.05)
-_STARTS = 4
+_TILTS = ((12.0, 0.0), (-12.0, 0.0), (0.0, 12.0), (0.0, -12.0))  # roll, yaw
+_TILTED_PITCHES = (-30.0, -15.0, 0.0, 15.0)
+_TILTED_SIZES = (0.85, 1.0)
+_STARTS = 5
 _LOCAL_MM = 32.0  # radius around a hippocampus within which its own place is refined
 _LOCAL_SHIFT_MM = 8.0  # a local refinement that goes further is not believed
 _LEAST_ACROSS = float(np.cos(np.radians(45.0)))  # turned further, left and right would not be certain
@@ -169,6 +173,8 @@ def find_regions(array: Array, grid: Grid, finder: Mapping[str, Any], assets: Pa
 def lay_template(scan: Volume, template: Template) -> Candidate:
     """The pose (template to patient mm, affine) that explains most of the scan's local structure."""
     turns = [rotation(pitch, 0.0, 0.0) * size for pitch in _PITCHES for size in _SIZES]
+    for pitch, size, tilt in product(_TILTED_PITCHES, _TILTED_SIZES, _TILTS):
+        turns.append(rotation(pitch, *tilt) * size)
     search = Search(scan, template.tone, template.near)
     starts = search.over(turns)[:_STARTS]
     samples, blurred = _structure(scan, template, 4.0, 6.0)
