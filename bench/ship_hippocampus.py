@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from vesalius.learning.ensemble import export_ensemble, groups_of
 
 from train_hippocampus import AUGMENTATION, LABELS, ROLE, Printed, hippocampi
 from vesalius import __version__
 from vesalius.core.protocols import RESEARCH_ONLY
 from vesalius.formats.roles import load_rules
 from vesalius.inference.segmenter import Segmenter
+from vesalius.learning.ensemble import export_ensemble, groups_of
 from vesalius.learning.fit import FitSettings
 from vesalius.measures.summary import MODEL, summarise
 from vesalius.store.bundle import open_bundle, write_bundle

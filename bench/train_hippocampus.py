@@ -1,7 +1,7 @@
 """Train the networks of the shipped hippocampus model and export them, with out-of-fold figures.
 
-    python bench/train_hippocampus.py ../shared/data/hippocampus WORK --minutes 75 --folds 4
-    python bench/train_hippocampus.py ../shared/data/hippocampus WORK --export-only
+    python bench/train_hippocampus.py DATA WORK --minutes 75 --folds 4
+    python bench/train_hippocampus.py DATA WORK --export-only
 
 The Medical Segmentation Decathlon's hippocampus set (CC BY-SA 4.0). Several processes may share the work:
 `--only 0,1 --part a` trains these folds (`--part b --resume` takes over the plan of `WORK/a/plan.json` when

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vesalius.core.protocols import Model, Prediction, Rival, Task
     from vesalius.core.report import Metric, Report
     from vesalius.inference.segmenter import Segmenter
+    from vesalius.steps.audit import audit
     from vesalius.steps.demo import demo
     from vesalius.steps.evaluate import evaluate
     from vesalius.steps.export import export
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from vesalius.steps.ingest import ingest
     from vesalius.steps.label import label
     from vesalius.steps.predict import predict
+    from vesalius.steps.privacy_check import privacy_check
     from vesalius.steps.show import show
     from vesalius.steps.split import split
+    from vesalius.steps.vault import vault
     from vesalius.store.bundle import open_bundle
     from vesalius.store.cohort import open_cohort
 
@@ -36,7 +39,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "ingest": "steps.ingest", "label": "steps.label", "split": "steps.split", "fit": "steps.fit",
     "evaluate": "steps.evaluate", "predict": "steps.predict", "show": "steps.show", "demo": "steps.demo",
-    "export": "steps.export",
+    "export": "steps.export", "audit": "steps.audit", "vault": "steps.vault",
+    "privacy_check": "steps.privacy_check",
     "open_cohort": "store.cohort", "open_bundle": "store.bundle", "Segmenter": "inference.segmenter",
     "Case": "core.case", "Cohort": "core.cohort", "Label": "core.cohort", "Split": "core.cohort",
     "Finding": "core.finding", "Grid": "core.grid", "Image": "core.image", "Metric": "core.report",
@@ -49,8 +53,8 @@ _HOMES = {
 __all__ = [
     "BundleError", "Case", "Cohort", "Finding", "GeometryError", "Grid", "Image", "Label", "Metric", "Model",
     "Prediction", "Report", "Rival", "Segmenter", "Split", "Task", "UnusableInput", "UsageError",
-    "VesaliusError", "demo", "evaluate", "export", "fit", "ingest", "label", "open_bundle", "open_cohort", "predict",
-    "show", "split",
+    "VesaliusError", "audit", "demo", "evaluate", "export", "fit", "ingest", "label", "open_bundle",
+    "open_cohort", "predict", "privacy_check", "show", "split", "vault",
 ]  # fmt: skip
 
 

@@ -71,17 +71,29 @@ def ingest(
     key: Annotated[str | None, typer.Option(help="Column of --table that names the files.")] = None,
     patient_from: Annotated[str | None, typer.Option(help="Regular expression; its group is the patient.")] = None,
     roles: Annotated[Path | None, typer.Option(help="TOML of role rules for this cohort.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="TOML that tightens or relaxes de-identification.")] = None,
+    pixels: Annotated[str | None, typer.Option(help="Text in pixels: keep, clean (default) or strict.")] = None,
+    secondary: Annotated[bool, typer.Option("--secondary", help="Let secondary captures in, cleaned.")] = False,
+    what_if: Annotated[bool, typer.Option("--what-if", help="Tell what would happen; write nothing.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Bring scans through the door into a de-identified cohort."""
     from vesalius.steps.ingest import ingest as step
+    from vesalius.steps.ingest import preview
 
+    if what_if:
+        run(
+            lambda progress: preview(
+                source, into=into, profile=profile, pixels=pixels, secondary=secondary, progress=progress
+            ),
+            as_json=as_json, quiet=quiet,
+        )  # fmt: skip
     run(
         lambda progress: step(
             source, into=into, patient=patient, case=case, table=table, key=key, patient_from=patient_from,
-            roles=roles, seed=seed, progress=progress,
+            roles=roles, profile=profile, pixels=pixels, secondary=secondary, seed=seed, progress=progress,
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
@@ -248,6 +260,63 @@ def export(
         as_json=as_json,
         quiet=quiet,
     )
+
+
+@app.command(name="privacy-check")
+def privacy_check(
+    patients: Annotated[int, typer.Option(help="Invented patients to plant.", min=1)] = 9,
+    profile: Annotated[Path | None, typer.Option(help="TOML of the site whose profile is checked.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Plant identifiers, run the door, and score what became of them."""
+    from vesalius.steps.privacy_check import privacy_check as step
+
+    run(
+        lambda progress: step(patients=patients, profile=profile, seed=seed, progress=progress),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
+def audit(
+    action: Annotated[str, typer.Argument(help="verify")],
+    cohort: CohortFolder,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Verify the signed record of what was done with a cohort."""
+    from vesalius.steps.audit import audit as step
+
+    run(lambda progress: step(cohort, action, seed=seed, progress=progress), as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def vault(
+    action: Annotated[str, typer.Argument(help="init, find, rotate or export")],
+    pseudonym: Annotated[str | None, typer.Argument(help="For find.")] = None,
+    to: Annotated[Path | None, typer.Option(help="For export: a CSV file.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Opens the vault instead of a passphrase.")] = None,
+    new_key_file: Annotated[Path | None, typer.Option(help="For rotate.")] = None,
+    new_passphrase: Annotated[
+        str | None, typer.Option(envvar="VESALIUS_NEW_PASSPHRASE", help="For rotate; better given by this variable.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Keep the pseudonym key encrypted, and turn a pseudonym back."""
+    from vesalius.steps.vault import vault as step
+
+    run(
+        lambda progress: step(
+            action, pseudonym, to=to, key_file=key_file, new_key_file=new_key_file, new_passphrase=new_passphrase,
+            seed=seed, progress=progress,
+        ),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
 
 
 @app.command()

@@ -11,9 +11,8 @@ import hashlib
 import json
 import re
 import sqlite3
-import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -21,14 +20,19 @@ import pydicom
 
 from vesalius.core.case import Covariate
 from vesalius.core.errors import UnusableInput
-from vesalius.core.grid import Array, Grid
+from vesalius.core.grid import Array, Grid, reorient
 from vesalius.formats.find import find_scans
 from vesalius.formats.names import volume_of, without_suffix
 from vesalius.formats.nifti import write_nifti
 from vesalius.formats.raster import write_png
 from vesalius.formats.scan import Scan
 from vesalius.imaging.duplicates import perceptual_hash
+from vesalius.privacy import audit
 from vesalius.privacy.headers import HeaderCleaner
+from vesalius.privacy.identity import Identity
+from vesalius.privacy.objects import SeriesCleaner, is_secondary
+from vesalius.privacy.plain import hide_in_array
+from vesalius.privacy.profile import Profile
 from vesalius.privacy.pseudonyms import Pseudonyms
 from vesalius.store import writer
 
@@ -37,8 +41,7 @@ _KEPT_ATTRIBUTES = frozenset({
     "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "MagneticFieldStrength", "DiffusionBValue",
     "SliceThickness", "KVP", "ViewPosition", "ImageLaterality", "Laterality", "ImageType", "ScanningSequence",
 })  # fmt: skip
-# What pydicom raises on elements that it cannot decode or encode.
-_DAMAGED = (AttributeError, KeyError, TypeError, ValueError, NotImplementedError, EOFError, OverflowError, struct.error)
+_MOST_KNOWN = 4096  # patients whose identity is remembered from scan to scan
 _MASK_SUFFIX = re.compile(r"[-_. ](?:mask|seg|segmentation|label|labels|labelmap|gt|truth)$", re.IGNORECASE)
 
 
@@ -49,10 +52,15 @@ class Door:
     Args:
         folder: the cohort.
         pseudonyms: made from the key that stands outside the cohort.
+        profile: what happens to headers and pixels.
+        admitted: pseudonym and identified key of every patient that came in, for the vault.
     """
 
     folder: Path
     pseudonyms: Pseudonyms
+    profile: Profile = field(default_factory=Profile)
+    admitted: dict[str, str] = field(default_factory=dict, repr=False)
+    _known: dict[str, Identity] = field(default_factory=dict, repr=False)
 
     def image_id(self, scan: Scan) -> str:
         """The id this scan has or would have; the same content under the same name gets the same one."""
@@ -74,9 +82,11 @@ class Door:
             UnusableInput: the pixels do not decode, or cannot be stored without loss.
         """
         image_id = self.image_id(scan)
+        self.admitted[self.pseudonyms.patient(patient)] = patient
         writer.lift_quarantine(self.folder, self.pseudonyms.source(scan.name))
         if writer.has_image(self.folder, image_id):
             return False
+        self._check_primary(scan)
         array = scan.pixels.read()
         case = self.pseudonyms.case(patient, visit)
         instances = _instances(scan)
@@ -89,7 +99,7 @@ class Door:
             modality=scan.modality,
             channels=scan.channels,
             grid=self._grid(scan.grid),
-            hash=perceptual_hash(array),
+            hash=perceptual_hash(reorient(array, *scan.grid.canonical()[1:])),
             attributes={key: value for key, value in scan.attributes.items() if key in _KEPT_ATTRIBUTES},
             sources=self._source_keys(scan.name),
             instances=[self.pseudonyms.uid(uid) for uid in instances],
@@ -98,6 +108,7 @@ class Door:
         if scan.source == "dicom":
             writer.put_image(self.folder, image, lambda path: self._write_dicom(path, scan, patient, array))
         else:
+            array = hide_in_array(array, scan, patient, self.profile.pixels)
             stored = _smallest_exact(array)
 
             def write_file(path: Path) -> int:
@@ -109,6 +120,10 @@ class Door:
 
             writer.put_image(self.folder, image, write_file)
         return True
+
+    def record(self, what: str, cases: int, figures: Mapping[str, int]) -> None:
+        """Enter into the audit trail what was done."""
+        audit.record(self.folder, self.pseudonyms.key, what, cases=cases, figures=figures)
 
     def set_aside(self, name: str, reason: str, remedy: str) -> None:
         """Remember an input that cannot be used, by the pseudonym of its name."""
@@ -165,20 +180,35 @@ class Door:
         names = [name, plain, PurePosixPath(plain).name]
         return [(self.pseudonyms.source(value), rank) for rank, value in enumerate(names)]
 
+    def cleaner(self, patient: str) -> HeaderCleaner:
+        """What de-identifies the headers of a patient, with what earlier scans of the patient told."""
+        pseudonym = self.pseudonyms.patient(patient)
+        identity = self._known.get(pseudonym, Identity())
+        return HeaderCleaner(self.pseudonyms, pseudonym, patient, self.profile, identity)
+
+    def _check_primary(self, scan: Scan) -> None:
+        words = [str(scan.attributes.get(key, "")) for key in ("ImageType", "SeriesDescription", "ProtocolName")]
+        secondary = scan.attributes.get("SecondaryCapture") == "yes" or is_secondary("", words)
+        if scan.source == "dicom" and secondary and not self.profile.secondary:
+            raise UnusableInput(
+                "A secondary capture, screenshot or dose sheet; such images often show names.",
+                remedy="Add --secondary to let them in with their text hidden.",
+            )
+
     def _write_dicom(self, folder: Path, scan: Scan, patient: str, array: Array) -> int:
         folder.mkdir()
-        cleaner = HeaderCleaner(self.pseudonyms, self.pseudonyms.patient(patient), patient)
-        for number, file in enumerate(dict.fromkeys(scan.files), start=1):
-            try:
-                dataset = pydicom.dcmread(file, force=True)
-                cleaner.clean(dataset)
-                dataset.save_as(folder / f"{number:05d}.dcm", enforce_file_format=True)
-            except _DAMAGED as error:
-                raise UnusableInput(
-                    f"The DICOM header is damaged, so it cannot be de-identified ({type(error).__name__}).",
-                    remedy="Send the object again from its source.",
-                ) from error
-        return _volume_at(folder, scan, array)
+        header = self.cleaner(patient)
+        files = list(dict.fromkeys(scan.files))
+        targets = [folder / f"{number:05d}.dcm" for number in range(1, len(files) + 1)]
+        hidden = SeriesCleaner(header).write(files, targets)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[header.patient] = header.identity
+        covered = np.zeros(array.shape[1:], bool)
+        for k, source in enumerate(getattr(scan.pixels, "sources", ())) if hidden else ():
+            for box in hidden.get((files.index(Path(source.path)), source.index), ()):
+                covered[box.left : box.right, box.top : box.bottom, k] = True
+        return _volume_at(folder, scan, array, covered)
 
 
 def _content(scan: Scan) -> list[str]:
@@ -205,19 +235,25 @@ def _instances(scan: Scan) -> list[str]:
     return [str(dataset.get("SOPInstanceUID", "")) for dataset in datasets]
 
 
-def _volume_at(path: Path, scan: Scan, array: Array) -> int:
-    """Which of the volumes at `path` is this scan, by geometry and pixels.
+def _volume_at(path: Path, scan: Scan, array: Array, covered: Array | None = None) -> int:
+    """Which of the volumes at `path` is this scan, by geometry and by the pixels that were not covered.
 
     Raises:
         UnusableInput: none is, so storing it would change it.
     """
     for number, stored in enumerate(found for found in find_scans(path) if isinstance(found, Scan)):
-        if stored.grid.matches(scan.grid) and np.array_equal(stored.pixels.read(), array, equal_nan=True):
+        if stored.grid.matches(scan.grid) and _equal(stored.pixels.read(), array, covered):
             return number
     raise UnusableInput(
         "The image could not be stored without changing it.",
         remedy="Please report this kind of file; convert it to NIfTI to go on meanwhile.",
     )
+
+
+def _equal(stored: Array, array: Array, covered: Array | None) -> bool:
+    if covered is None or not covered.any():
+        return np.array_equal(stored, array, equal_nan=True)
+    return stored.shape == array.shape and np.array_equal(stored[:, ~covered], array[:, ~covered], equal_nan=True)
 
 
 def _smallest_exact(array: Array) -> Array:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vesalius.core.errors import UsageError
+from vesalius.privacy.vault import Secret, open_vault, vault_path
 
 KEY_BYTES = 32
 LONGEST_SHIFT_DAYS = 3650
@@ -27,11 +28,13 @@ def key_path() -> Path:
 
 
 def load_key(path: Path | None = None) -> bytes:
-    """The user's key; a random one is made (mode 0600) where there is none.
+    """The user's key, from the vault where there is one; a random one is made (mode 0600) where there is none.
 
     Raises:
-        UsageError: the file is not a key.
+        UsageError: the file is not a key, or the vault does not open.
     """
+    if path is None and not key_path().exists() and vault_path().exists():
+        return open_vault(vault_path(), Secret.of(None), "pseudonym key").key
     path = path or key_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:

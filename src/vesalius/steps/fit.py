@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vesalius.core.case import Case
 from vesalius.core.cohort import TEST, TRAIN, Cohort
-from vesalius.core.errors import UsageError
+from vesalius.core.errors import MissingExtra, UsageError
 from vesalius.core.identity import seen_hash
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY, Task
@@ -87,7 +87,7 @@ def fit(
     folder = Path(to) if to is not None else study.folder / "models" / task
     work = folder.parent / f".{folder.name}.fitting"
     reserve = _MEASURING_SECONDS + _MEASURING_SHARE * 60 * minutes
-    from vesalius.learning.fit import FitSettings, fit_segmentation
+    FitSettings, fit_segmentation = _training_side()
     from vesalius.reporting.plots import write_plot
 
     settings = FitSettings(
@@ -113,6 +113,17 @@ def fit(
     if rival:
         _fit_rival(asked, study, train, roles, progress)
     return model
+
+
+def _training_side() -> tuple[Any, Any]:
+    try:
+        from vesalius.learning.fit import FitSettings, fit_segmentation
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"The training side is not installed: there is no {error.name}.",
+            remedy="Install it with `pip install 'vesalius[train]'`.",
+        ) from error
+    return FitSettings, fit_segmentation
 
 
 def usable(cases: Sequence[Case], roles: Sequence[str]) -> tuple[Case, ...]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vesalius.formats.roles import Rules
     from vesalius.formats.scan import Refused, Scan
     from vesalius.privacy.door import Door
+    from vesalius.privacy.preview import Preview
+    from vesalius.privacy.profile import Profile
 
 KEY_COLUMNS = ("input", "file", "image", "id")
 _MOST_SERIES = 60  # lines of the table of series
@@ -35,6 +37,9 @@ def ingest(
     key: str | None = None,
     patient_from: str | None = None,
     roles: str | Path | None = None,
+    profile: str | Path | None = None,
+    pixels: str | None = None,
+    secondary: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Cohort:
@@ -54,6 +59,9 @@ def ingest(
         patient_from: regular expression searched in a file's name; its first group, or the group called
             `patient`, is the patient.
         roles: TOML of role rules that replaces the cohort's own `roles.toml`.
+        profile: TOML that tightens or relaxes de-identification, and replaces the cohort's own `privacy.toml`.
+        pixels: "keep" leaves pixel data as they are, "clean" hides text that identifies, "strict" any text.
+        secondary: let secondary captures, screenshots and dose sheets in, with their text hidden.
         seed: taken for the sake of a common signature; nothing here is random.
         progress: told how far the work is.
 
@@ -68,6 +76,7 @@ def ingest(
     from vesalius.formats.scan import Refused
     from vesalius.privacy.door import Door
     from vesalius.privacy.pseudonyms import Pseudonyms, load_key
+    from vesalius.privacy.vault import remember_where_kept
     from vesalius.store.cohort import open_cohort
     from vesalius.store.database import create
     from vesalius.store.files import write_text
@@ -83,7 +92,7 @@ def ingest(
         load_rules(chosen)
         write_text(rules_file, chosen)
     rules = load_rules(rules_file.read_text(encoding="utf-8"))
-    door = Door(folder, Pseudonyms(load_key()))
+    door = Door(folder, Pseudonyms(load_key()), _profile(folder, profile, pixels, secondary))
 
     counts: Counter[str] = Counter()
     roles_seen: Counter[str] = Counter()
@@ -119,6 +128,9 @@ def ingest(
         )
     for layout in layouts:
         _join_layout(layout, door, folder, progress)
+    remember_where_kept(door.admitted)
+    study = open_cohort(folder)
+    door.record("ingest", len(study.cases), dict(counts))
     progress.note(
         cohort=str(folder), added=counts["added"], already=counts["already"], ignored=counts["ignored"],
         roles=dict(sorted(roles_seen.items())),
@@ -126,7 +138,64 @@ def ingest(
     for line in _series_table(series):
         progress.say(line)
     progress.say(_summary(counts, roles_seen, folder))
-    return open_cohort(folder)
+    return study
+
+
+def preview(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    into: str | Path,
+    profile: str | Path | None = None,
+    pixels: str | None = None,
+    secondary: bool = False,
+    progress: Progress | None = None,
+) -> Preview:
+    """What `ingest` would do to each attribute of the DICOM headers, and why; nothing is written.
+
+    Raises:
+        UsageError: a source does not exist, or the profile contradicts itself.
+    """
+    from vesalius.formats.find import find_scans
+    from vesalius.formats.scan import Scan
+    from vesalius.privacy.preview import preview as look
+    from vesalius.privacy.pseudonyms import Pseudonyms
+
+    progress = progress or Silent()
+    paths = _existing([sources] if isinstance(sources, (str, Path)) else sources)
+    chosen = _profile(Path(into), profile, pixels, secondary, keep=False)
+    found = (scan for path in paths for scan in find_scans(path) if isinstance(scan, Scan))
+    result = look(progress.track(found, "Looking"), Pseudonyms(bytes(32)), chosen)
+    progress.note(files=result.files, attributes=result.as_json())
+    return result
+
+
+def _profile(
+    folder: Path, given: str | Path | None, pixels: str | None, secondary: bool, *, keep: bool = True
+) -> Profile:
+    """The cohort's profile, or the one that is given and then becomes the cohort's, with this run's choices."""
+    from vesalius.privacy.profile import PixelMode
+    from vesalius.privacy.site import load_profile
+    from vesalius.store.files import write_text
+
+    kept = folder / "privacy.toml"
+    if given is not None:
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError("The privacy profile cannot be read.", file=given) from error
+    else:
+        text = kept.read_text(encoding="utf-8") if kept.exists() else ""
+    chosen = load_profile(text)
+    if given is not None and keep:
+        write_text(kept, text)
+    if pixels is not None:
+        if pixels not in set(PixelMode):
+            raise UsageError("--pixels is keep, clean or strict.")
+        chosen = replace(chosen, pixels=PixelMode(pixels))
+    chosen = replace(chosen, secondary=chosen.secondary or secondary)
+    if chosen.secondary and chosen.pixels is PixelMode.KEEP:
+        raise UsageError("Secondary captures are let in only with their text hidden.", remedy="Drop --pixels keep.")
+    return chosen
 
 
 def _arrivals(path: Path, owners: Owners, rules: Rules) -> Iterator[tuple[Scan | Refused, str, str, str]]:

@@ -71,6 +71,7 @@ def label(
         if not Path(masks).exists():
             raise UsageError("These masks do not exist.", remedy="Check the spelling.", file=masks)
         join_masks(door, study, list(_mask_files(Path(masks))), known, ignore, replace, progress)
+    door.record("label", len(study.cases), {"masks": int(masks is not None), "tables": int(table is not None)})
     return open_cohort(folder)
 
 
