@@ -116,9 +116,7 @@ class Augmentation:
         offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"))
         moved = torch.einsum("nab,bijk->naijk", self.matrix.to(device), offsets)
         moved = moved + self.shift.to(device)[:, :, None, None, None]
-        moved = moved + F.interpolate(
-            self.control.to(device), tuple(size), mode="trilinear", align_corners=True
-        )
+        moved = moved + F.interpolate(self.control.to(device), tuple(size), mode="trilinear", align_corners=True)
         extent = torch.tensor([float(n) for n in source], device=device).view(1, 3, 1, 1, 1)
         return (moved * 2 / extent).permute(0, 2, 3, 4, 1).flip(-1)
 
