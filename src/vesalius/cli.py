@@ -41,7 +41,7 @@ def run(step: Callable[[Terminal], object], *, as_json: bool, quiet: bool) -> No
     except VesaliusError as raised:
         error = raised
     except KeyboardInterrupt:
-        error = UsageError("Interrupted.", remedy="Run the same command again to go on.")
+        error = UsageError("Interrupted.", remedy="Run the same command again to go on; fit goes on with --resume.")
     except Exception as raised:
         traceback.print_exc()
         error = VesaliusError(
