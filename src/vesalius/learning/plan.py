@@ -28,6 +28,7 @@ _PATCH_VOXELS = {"cpu": 96_000, "cuda": 112**3}
 _PLANE_VOXELS = {"cpu": 192**2, "cuda": 512**2}
 _WIDTHS = {"cpu": (48, 32, 16), "cuda": (64, 32)}  # tried from the largest
 _ENOUGH_STEPS = {64: 3000, 48: 8000, 32: 500, 16: 0}  # a width is taken if it gets this many in its time
+_FEW_STEPS = 500  # with fewer than this a step takes two patches
 _ROUND = 8  # patches are multiples of this where the volume is large enough
 _SIDED = ("left", "right")
 _HOPELESS = 4.0  # a first step this many times slower than the best so far is not repeated
@@ -232,8 +233,16 @@ def fitted_to(plan: Plan, spacing: Sequence[float], seconds_each: Callable[[], f
 
 
 def with_steps(plan: Plan, seconds: float) -> Plan:
-    """The plan with as many steps as fit into `seconds`, at least 20."""
-    return replace(plan, steps=max(20, int(seconds / max(plan.seconds_per_step, 1e-6))))
+    """The plan with as many steps as fit into `seconds`, at least 20.
+
+    Where these are few, patches are dealt out two at a time: more, smaller steps learn more in a short time.
+    """
+    steps = int(seconds / max(plan.seconds_per_step, 1e-6))
+    if steps < _FEW_STEPS and plan.batch > 2:
+        smaller = 2 / plan.batch
+        plan = replace(plan, batch=2, seconds_per_step=plan.seconds_per_step * smaller)
+        steps = int(steps / smaller)
+    return replace(plan, steps=max(20, steps))
 
 
 def _way(plan: Plan) -> str:
