@@ -23,8 +23,8 @@ from vesalius import __version__
 from vesalius.core.protocols import RESEARCH_ONLY
 from vesalius.formats.roles import load_rules
 from vesalius.inference.segmenter import Segmenter
-from vesalius.learning.ensemble import export_ensemble, groups_of
-from vesalius.learning.fit import FitSettings
+from vesalius.learning.ensemble import export_ensemble
+from vesalius.learning.study import FitSettings, groups_of
 from vesalius.measures.summary import MODEL, summarise
 from vesalius.store.bundle import open_bundle, write_bundle
 from vesalius.tasks import task_named

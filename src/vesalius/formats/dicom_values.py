@@ -13,7 +13,8 @@ from vesalius.formats.scan import Attribute
 
 Attributes = Mapping[str, Attribute]
 
-_DAMAGED = (
+# What pydicom raises on elements that it cannot decode or encode.
+DAMAGED = (
     ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError, NotImplementedError,
     struct.error, InvalidOperation, EOFError, RecursionError,
 )  # fmt: skip
@@ -38,7 +39,7 @@ def value(dataset: Any, keyword: str) -> Any:
         if dataset is None or keyword not in dataset:
             return None
         found = getattr(dataset, keyword, None)
-    except _DAMAGED:
+    except DAMAGED:
         return None
     return None if found is None or found == "" else found
 
@@ -60,7 +61,7 @@ def number(dataset: Any, keyword: str) -> float | None:
         found = found[0] if len(found) else None
     try:
         result = float(found)
-    except _DAMAGED:
+    except DAMAGED:
         return None
     return result if math.isfinite(result) else None
 
@@ -78,7 +79,7 @@ def numbers(dataset: Any, keyword: str, count: int) -> tuple[float, ...] | None:
         return None
     try:
         result = tuple(float(part) for part in found)
-    except _DAMAGED:
+    except DAMAGED:
         return None
     return result if all(math.isfinite(part) for part in result) else None
 
@@ -88,7 +89,7 @@ def first(dataset: Any, keyword: str) -> Any:
     found = value(dataset, keyword)
     try:
         return found[0] if found is not None and len(found) else None
-    except _DAMAGED:
+    except DAMAGED:
         return None
 
 
@@ -187,7 +188,7 @@ def b_value(dataset: Any) -> float | None:
                 found = struct.unpack("<f", found)[0] if len(found) == 4 and tag[0] == 0x2001 else found.decode()
             part = str(found).strip("[] ").replace("\\", ",").split(",")[0]
             amount = float(part)
-        except _DAMAGED:
+        except DAMAGED:
             continue
         if tag[0] == 0x0043 and amount >= 1e9:  # GE adds a flag of 1e9
             amount %= 1e9

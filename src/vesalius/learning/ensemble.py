@@ -16,9 +16,7 @@ from vesalius.core.progress import Progress
 from vesalius.learning.fit import Fitted, finished
 from vesalius.learning.loop import load_checkpoint
 from vesalius.learning.plan import Plan
-from vesalius.learning.study import FitSettings, groups_of, study_of
-
-__all__ = ["export_ensemble", "groups_of"]
+from vesalius.learning.study import FitSettings, study_of
 
 
 def export_ensemble(

@@ -7,7 +7,6 @@ file is cleaned and written. With `--pixels keep` no pixel is decoded and files 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array
 from vesalius.formats.dicom_header import lenient
 from vesalius.formats.dicom_pixels import decoded
-from vesalius.formats.dicom_values import text, whole
+from vesalius.formats.dicom_values import DAMAGED, text, whole
 from vesalius.privacy.burned import Frame, TextFinder, sensitive_reading
 from vesalius.privacy.codestream import strip_pixel_data
 from vesalius.privacy.headers import HeaderCleaner
@@ -27,11 +26,6 @@ from vesalius.privacy.hiding import hide
 from vesalius.privacy.ocr import Box, read_text
 from vesalius.privacy.profile import Option, PixelMode
 
-# What pydicom raises on elements that it cannot decode or encode.
-_DAMAGED = (
-    AttributeError, KeyError, TypeError, ValueError, NotImplementedError, EOFError, OverflowError, struct.error,
-    RecursionError, IndexError,
-)  # fmt: skip
 _SECONDARY = "1.2.840.10008.5.1.4.1.1.7"
 _SHEET = re.compile(
     r"screen ?(?:save|shot|capture)|dose[ _-]?(?:report|info|sheet|record|summary)|patient[ _-]?protocol"
@@ -69,7 +63,7 @@ class SeriesCleaner:
                     dataset = open_dataset(file)
                     self.clean(dataset, {frame: boxes for (n, frame), boxes in hidden.items() if n == number})
                     dataset.save_as(target, enforce_file_format=True)
-                except _DAMAGED as error:
+                except DAMAGED as error:
                     raise UnusableInput(
                         f"The DICOM header is damaged, so it cannot be de-identified ({type(error).__name__}).",
                         remedy="Send the object again from its source.",
@@ -97,7 +91,7 @@ class SeriesCleaner:
                     dataset = open_dataset(file)
                     self.header.learn(dataset)
                     self._declared = text(dataset, "BurnedInAnnotation") == "YES"
-                except _DAMAGED as error:
+                except DAMAGED as error:
                     raise UnusableInput(
                         f"The DICOM header is damaged, so it cannot be de-identified ({type(error).__name__}).",
                         remedy="Send the object again from its source.",
@@ -122,7 +116,7 @@ def _drop_overlays_with_text(dataset: Any) -> None:
         try:
             bitmap = np.asarray(dataset.overlay_array(group))
             clear = not read_text((bitmap > 0).astype(np.uint8) * 255)
-        except _DAMAGED:
+        except DAMAGED:
             clear = False
         for tag in tags if not clear else ():
             del dataset[tag]
@@ -156,7 +150,7 @@ def pictures(dataset: Any) -> Iterator[Array]:
         if palette and frame.ndim == 2:
             try:
                 frame = np.asarray(apply_color_lut(frame, dataset))[..., :3]
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 raise UnusableInput("Its colour table is damaged.", remedy="Export it again.") from error
         yield frame
 
