@@ -21,6 +21,8 @@ class Case:
         images: what was acquired.
         findings: the truth that is known, if any.
         covariates: numbers or words from tables, by name.
+        assessed: ids of the images that somebody looked over for places (points, boxes, masks): no finding
+            there means that there is none. In every other image, nothing is known.
     """
 
     id: str
@@ -28,6 +30,7 @@ class Case:
     images: tuple[Image, ...]
     findings: tuple[Finding, ...] = ()
     covariates: Mapping[str, Covariate] = field(default_factory=dict)
+    assessed: frozenset[str] = frozenset()
 
     def image(self, role: str) -> Image | None:
         """The image with this role, or None."""

@@ -20,6 +20,7 @@ import pydicom
 
 from vesalius.core.case import Covariate
 from vesalius.core.errors import UnusableInput
+from vesalius.core.finding import Finding
 from vesalius.core.grid import Array, Grid, reorient
 from vesalius.formats.find import find_scans
 from vesalius.formats.names import volume_of, without_suffix
@@ -149,6 +150,10 @@ class Door:
         """Store a label map (i, j, k) on its image's grid, in the narrowest unsigned integers."""
         self_sized = array.astype(np.uint8 if array.max(initial=0) < 256 else np.uint16)
         writer.put_label(self.folder, case, image_id, self_sized, grid)
+
+    def admit_places(self, image_id: str, findings: Sequence[Finding]) -> None:
+        """Store the points and boxes of an image, in its own index space; none says that there is none."""
+        writer.put_places(self.folder, image_id, findings)
 
     def admit_classes(self, names: Mapping[int, str], ignore: int | None) -> None:
         """Store what the values of label maps mean."""

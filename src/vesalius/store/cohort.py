@@ -13,11 +13,20 @@ from typing import Any
 from vesalius.core.case import Case, Covariate
 from vesalius.core.cohort import Cohort, Label, Split
 from vesalius.core.errors import StoreError
-from vesalius.core.finding import Finding, Mask
+from vesalius.core.finding import Box, Finding, Mask, Point
 from vesalius.core.grid import Array, Grid
 from vesalius.core.image import Image, Kind
 from vesalius.formats.vocabulary import code_for
 from vesalius.store.database import transaction
+
+# What of the database is images and truth, for the cohort's digest; at least two columns each, for the order.
+_CONTENT = (
+    ("images", "id, case_id"),
+    ("labels", "image_id, digest"),
+    ("classes", "value, name"),
+    ("findings", "image_id, number, name, kind, centre, size, attributes"),
+    ("assessed", "image_id, 1"),
+)
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,9 @@ def _cases(connection: sqlite3.Connection, folder: Path, labels: tuple[Label, ..
     findings: dict[str, list[Finding]] = defaultdict(list)
     covariates: dict[str, dict[str, Covariate]] = defaultdict(dict)
     masks = {row["image_id"]: row for row in connection.execute("SELECT * FROM labels")}
+    places = _places(connection)
+    looked_over = {row["image_id"] for row in connection.execute("SELECT image_id FROM assessed")} | masks.keys()
+    assessed: dict[str, set[str]] = defaultdict(set)
     for row in connection.execute("SELECT * FROM images ORDER BY role, id"):
         grid = Grid.from_json(json.loads(row["grid"]))
         pixels = StoredImage(folder / row["path"], row["volume"])
@@ -129,6 +141,9 @@ def _cases(connection: sqlite3.Connection, folder: Path, labels: tuple[Label, ..
         )
         if row["id"] in masks:
             findings[row["case_id"]] += _masks(masks[row["id"]], row, grid, folder, labels)
+        findings[row["case_id"]] += places.get(row["id"], [])
+        if row["id"] in looked_over:
+            assessed[row["case_id"]].add(row["id"])
     for row in connection.execute("SELECT * FROM covariates ORDER BY name"):
         covariates[row["case_id"]][row["name"]] = row["value"]
     return tuple(
@@ -138,6 +153,7 @@ def _cases(connection: sqlite3.Connection, folder: Path, labels: tuple[Label, ..
             tuple(images[row["id"]]),
             tuple(findings[row["id"]]),
             covariates[row["id"]],
+            frozenset(assessed[row["id"]]),
         )
         for row in connection.execute("SELECT * FROM cases ORDER BY id")
     )
@@ -147,6 +163,18 @@ def _masks(mask: sqlite3.Row, image: sqlite3.Row, grid: Grid, folder: Path, labe
     pixels = StoredLabel(folder / mask["path"])
     place = Image(image["id"], grid, image["role"], Kind.LABEL, image["modality"], 1, pixels)
     return [Finding(label.name, place=Mask(place, label.value), code=label.code) for label in labels]
+
+
+def _places(connection: sqlite3.Connection) -> dict[str, list[Finding]]:
+    """Points and boxes by image."""
+    found: dict[str, list[Finding]] = defaultdict(list)
+    for row in connection.execute("SELECT * FROM findings ORDER BY image_id, number"):
+        i, j, k = json.loads(row["centre"])
+        size = json.loads(row["size"])
+        point = row["kind"] == "point"
+        place = Point(row["image_id"], (i, j, k), size) if point else Box(row["image_id"], (i, j, k), tuple(size))
+        found[row["image_id"]].append(Finding(row["name"], place=place, attributes=json.loads(row["attributes"])))
+    return found
 
 
 def _split(connection: sqlite3.Connection, meta: dict[str, Any]) -> Split | None:
@@ -166,7 +194,7 @@ def _split(connection: sqlite3.Connection, meta: dict[str, Any]) -> Split | None
 def _digest(connection: sqlite3.Connection) -> str:
     """Content hash of images and truth: the images' ids are keyed hashes of their content."""
     digest = hashlib.sha256()
-    for table, columns in (("images", "id"), ("labels", "image_id, digest"), ("classes", "value, name")):
-        for row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY 1"):  # noqa: S608
+    for table, columns in _CONTENT:
+        for row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY 1, 2"):  # noqa: S608
             digest.update(repr(tuple(row)).encode())
     return digest.hexdigest()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from vesalius.core.errors import StoreError
 
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
-CREATE TABLE cases (id TEXT PRIMARY KEY, patient TEXT NOT NULL);
-CREATE TABLE images (
+CREATE TABLE IF NOT EXISTS cases (id TEXT PRIMARY KEY, patient TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS images (
     id TEXT PRIMARY KEY,
     case_id TEXT NOT NULL REFERENCES cases(id),
     role TEXT NOT NULL, modality TEXT NOT NULL, channels INTEGER NOT NULL,
@@ -27,23 +27,32 @@ CREATE TABLE images (
     hash BLOB NOT NULL,             -- perceptual hash of the canonical volume
     attributes TEXT NOT NULL        -- JSON: acquisition attributes that survive de-identification
 );
-CREATE INDEX images_by_case ON images(case_id);
-CREATE TABLE sources (key TEXT NOT NULL, image_id TEXT NOT NULL REFERENCES images(id), rank INTEGER NOT NULL,
+CREATE INDEX IF NOT EXISTS images_by_case ON images(case_id);
+CREATE TABLE IF NOT EXISTS sources (
+    key TEXT NOT NULL, image_id TEXT NOT NULL REFERENCES images(id), rank INTEGER NOT NULL,
     PRIMARY KEY (key, image_id));   -- keyed pseudonyms of names: 0 the whole name, 1 without suffix, 2 last part
-CREATE TABLE instances (uid TEXT NOT NULL, image_id TEXT NOT NULL REFERENCES images(id),
+CREATE TABLE IF NOT EXISTS instances (uid TEXT NOT NULL, image_id TEXT NOT NULL REFERENCES images(id),
     PRIMARY KEY (uid, image_id));   -- pseudonymous SOP Instance UIDs
-CREATE TABLE labels (
+CREATE TABLE IF NOT EXISTS labels (
     image_id TEXT PRIMARY KEY REFERENCES images(id),
     path TEXT NOT NULL, digest TEXT NOT NULL,
     voxels TEXT NOT NULL            -- JSON: voxel count per value
 );
-CREATE TABLE classes (value INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE covariates (case_id TEXT NOT NULL REFERENCES cases(id), name TEXT NOT NULL, value,
+CREATE TABLE IF NOT EXISTS findings (          -- points and boxes in an image's own index space
+    image_id TEXT NOT NULL REFERENCES images(id), number INTEGER NOT NULL,
+    name TEXT NOT NULL, kind TEXT NOT NULL,     -- "point" or "box"
+    centre TEXT NOT NULL, size TEXT NOT NULL,   -- JSON: three numbers; a point's radius, or null
+    attributes TEXT NOT NULL,                   -- JSON
+    PRIMARY KEY (image_id, number));
+CREATE TABLE IF NOT EXISTS assessed (image_id TEXT PRIMARY KEY REFERENCES images(id));
+    -- images that were looked over for places: no finding there means that there is none
+CREATE TABLE IF NOT EXISTS classes (value INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS covariates (case_id TEXT NOT NULL REFERENCES cases(id), name TEXT NOT NULL, value,
     PRIMARY KEY (case_id, name));
-CREATE TABLE split (patient TEXT PRIMARY KEY, part TEXT NOT NULL, fold INTEGER);
-CREATE TABLE duplicates (first TEXT NOT NULL, second TEXT NOT NULL, PRIMARY KEY (first, second));
-CREATE TABLE quarantine (id TEXT PRIMARY KEY, reason TEXT NOT NULL, remedy TEXT NOT NULL);
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS split (patient TEXT PRIMARY KEY, part TEXT NOT NULL, fold INTEGER);
+CREATE TABLE IF NOT EXISTS duplicates (first TEXT NOT NULL, second TEXT NOT NULL, PRIMARY KEY (first, second));
+CREATE TABLE IF NOT EXISTS quarantine (id TEXT PRIMARY KEY, reason TEXT NOT NULL, remedy TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
@@ -101,7 +110,10 @@ def connect(folder: Path) -> sqlite3.Connection:
             "The cohort's database is damaged.", remedy="Restore cohort.sqlite, or ingest into a new folder.",
             file=path,
         ) from error  # fmt: skip
-    if version != VERSION:
+    if version == 1:  # later versions only added tables
+        connection.executescript(SCHEMA)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    elif version != VERSION:
         connection.close()
         raise StoreError(
             f"The cohort has version {version}; this program reads version {VERSION}.",

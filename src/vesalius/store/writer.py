@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vesalius.core.case import Covariate
+from vesalius.core.finding import Box, Finding, Point
 from vesalius.core.grid import Array, Grid
 from vesalius.formats.nifti import write_nifti
 from vesalius.store.database import transaction
@@ -96,6 +97,26 @@ def put_label(folder: Path, case: str, image_id: str, array: Array, grid: Grid) 
             "INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?)",
             (image_id, place.relative_to(folder).as_posix(), digest, json.dumps(voxels)),
         )
+
+
+def put_places(folder: Path, image_id: str, findings: Sequence[Finding]) -> None:
+    """Enter the points and boxes of an image in place of those that were there; none says that there is none."""
+    rows = []
+    for number, finding in enumerate(findings):
+        place = finding.place
+        if isinstance(place, Point):
+            kind, size = "point", json.dumps(place.radius)
+        elif isinstance(place, Box):
+            kind, size = "box", json.dumps(place.size)
+        else:
+            raise ValueError("a place in the store is a point or a box")
+        rows.append(
+            (image_id, number, finding.name, kind, json.dumps(place.centre), size, json.dumps(dict(finding.attributes)))
+        )
+    with transaction(folder) as connection:
+        connection.execute("DELETE FROM findings WHERE image_id = ?", (image_id,))
+        connection.execute("INSERT OR IGNORE INTO assessed VALUES (?)", (image_id,))
+        connection.executemany("INSERT INTO findings VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def put_classes(folder: Path, names: Mapping[int, str], ignore: int | None) -> None:
