@@ -19,7 +19,7 @@ import numpy as np
 
 from vesalius.core.errors import BundleError, UnusableInput
 from vesalius.core.grid import Array, FloatArray, Grid
-from vesalius.inference.registration import Candidate, Samples, Search, Volume, agreement, refine, rotation
+from vesalius.imaging.registration import Candidate, Samples, Search, Volume, agreement, refine, rotation
 
 Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("left", "right")
