@@ -17,12 +17,13 @@ from learning_cohort import small_cohort
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UsageError
 from vesalius.core.progress import Silent
+from vesalius.core.protocols import Fitted
 from vesalius.imaging.augmentation import AugmentationSettings
 from vesalius.learning import fit as fitting
 from vesalius.learning import loop, study
 from vesalius.learning.data import Patches
 from vesalius.learning.ensemble import export_ensemble
-from vesalius.learning.fit import FitSettings, Fitted, fit_segmentation
+from vesalius.learning.fit import FitSettings, fit_segmentation
 from vesalius.learning.plan import Plan
 
 PLAN = Plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vesalius.core.case import Case
@@ -11,6 +12,7 @@ from vesalius.core.cohort import Cohort
 from vesalius.core.finding import Finding
 from vesalius.core.grid import Array
 from vesalius.core.image import Image
+from vesalius.core.progress import Progress
 from vesalius.core.report import Metric, Picture, Plot, Score, Table
 
 RESEARCH_ONLY = "Research use only. Not a medical device; not for diagnosis or treatment."
@@ -31,6 +33,15 @@ class Prediction:
     label_map: Array | None = None
     status: str = "ok"
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What learning leaves: the bundle's files, its part of the card, and the curve of the training."""
+
+    files: dict[str, bytes]
+    card: dict[str, Any]
+    curve: Plot
 
 
 class Model(Protocol):
@@ -68,10 +79,30 @@ class Task(Protocol):
     """What is asked of a cohort. Returns figures as data, so that reporting never branches by task."""
 
     name: str
-    primary: str  # the measure that headlines and the order of cases go by, such as "dice"
+    primary: str  # the measure that headlines, such as "dice"
 
     def problems(self, cohort: Cohort) -> list[str]:
         """Everything that keeps this cohort from answering the question, each with its remedy."""
+        ...
+
+    def usable(self, case: Case) -> bool:
+        """Whether the truth of a case answers the question, so that it can be learned from and measured on."""
+        ...
+
+    def default_inputs(self, cohort: Cohort) -> tuple[str, ...]:
+        """Roles of the images that a model takes where the user names none; empty: every image of a case."""
+        ...
+
+    def card(self, cohort: Cohort) -> dict[str, Any]:
+        """What a model's card says of the question: its classes, its target."""
+        ...
+
+    def learn(self, cohort: Cohort, train: Sequence[Case], settings: Any, work: Path, progress: Progress) -> Fitted:
+        """Fit a model within the budget of `settings` (`learning.study.FitSettings`).
+
+        Raises:
+            UsageError: the cases cannot be learned from.
+        """
         ...
 
     def rival(self, cohort: Cohort) -> Rival:
@@ -80,6 +111,14 @@ class Task(Protocol):
 
     def score(self, arm: str, case: Case, prediction: Prediction) -> list[Score]:
         """Every measure of one prediction against the case's truth."""
+        ...
+
+    def metrics(self, scores: Sequence[Score], *, seed: int) -> tuple[Metric, ...]:
+        """The figures of every arm, and of their difference, with intervals over patients."""
+        ...
+
+    def rank(self, scores: Sequence[Score]) -> dict[str, float]:
+        """How well the model did on each case, higher is better: the order that pictures are shown in."""
         ...
 
     def sentences(self, scores: Sequence[Score], metrics: Sequence[Metric], arms: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,8 @@ from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UsageError
 from vesalius.core.progress import Progress
-from vesalius.learning.fit import Fitted, finished
+from vesalius.core.protocols import Fitted
+from vesalius.learning.fit import finished
 from vesalius.learning.loop import load_checkpoint
 from vesalius.learning.plan import Plan
 from vesalius.learning.study import FitSettings, study_of

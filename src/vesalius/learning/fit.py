@@ -21,6 +21,7 @@ from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UsageError
 from vesalius.core.grid import Array
 from vesalius.core.progress import Progress
+from vesalius.core.protocols import Fitted
 from vesalius.core.report import Plot, Series
 from vesalius.learning import plan as planning
 from vesalius.learning.export import export
@@ -33,20 +34,11 @@ from vesalius.learning.loop import (
 from vesalius.learning.plan import Plan
 from vesalius.learning.study import FitSettings, Parts, Study, study_of
 
-__all__ = ["FitSettings", "Fitted", "finished", "fit_segmentation"]
+__all__ = ["FitSettings", "finished", "fit_segmentation"]
 
 _MEASURED_STEPS = 3
 _MEASURING_SHARE = 0.06  # of the budget, at most, goes into measuring candidates
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for export
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a fit leaves: the bundle's files, its part of the card, and the curve of the training."""
-
-    files: dict[str, bytes]
-    card: dict[str, Any]
-    curve: Plot
 
 
 def fit_segmentation(

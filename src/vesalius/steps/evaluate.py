@@ -15,7 +15,7 @@ from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY, Model, Task
 from vesalius.core.report import Metric, Picture, Report, Table
 from vesalius.measures.catalogue import measure
-from vesalius.measures.summary import MODEL, RIVAL, find_metric, summarise
+from vesalius.measures.summary import MODEL, RIVAL, find_metric
 from vesalius.tasks.arms import Measured, measure_arms, pictures_of
 from vesalius.tasks.held_out import HeldOut, held_out
 
@@ -62,7 +62,7 @@ def evaluate(
     asked = _model(model)
     task = task_named(str(asked.card.get("task", "segmentation")), cohort, asked.card)
     chosen = held_out(cohort, asked.card)
-    opponent, remark = _rival(cohort, chosen) if rival else (None, "")
+    opponent, remark = _rival(task, cohort, chosen) if rival else (None, "")
     arms: dict[str, Model] = {MODEL: asked} | ({RIVAL: opponent} if opponent else {})
     inputs = tuple(asked.card.get("inputs", ()))
     started = datetime.now().astimezone()
@@ -95,10 +95,9 @@ def _cohort(on: str | Path | Cohort) -> Cohort:
 def _model(model: str | Path | Model) -> Model:
     if not isinstance(model, (str, Path)):
         return model
-    from vesalius.inference.segmenter import Segmenter
-    from vesalius.store.bundle import open_bundle
+    from vesalius.inference.models import load_model
 
-    return Segmenter(open_bundle(model))
+    return load_model(model)
 
 
 def _name(model: Model) -> str:
@@ -107,7 +106,7 @@ def _name(model: Model) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
 
 
-def _rival(cohort: Cohort, chosen: HeldOut) -> tuple[Model | None, str]:
+def _rival(task: Task, cohort: Cohort, chosen: HeldOut) -> tuple[Model | None, str]:
     """The rival fitted on this cohort, or a sentence on why there is none to compare with."""
     from vesalius.classical.choice import load_rival, rival_folder
 
@@ -119,7 +118,7 @@ def _rival(cohort: Cohort, chosen: HeldOut) -> tuple[Model | None, str]:
     if seen & {seen_hash(case.patient) for case in chosen.cases}:
         return None, "The rival of this cohort is left out: it was fitted on patients that are measured on here."
     found = load_rival(folder)
-    classes = [(label.value, label.name) for label in cohort.labels]
+    classes = [(entry["value"], entry["name"]) for entry in task.card(cohort)["classes"]]
     if [(entry["value"], entry["name"]) for entry in found.card["classes"]] != classes:
         return None, "The rival of this cohort is left out: the classes have changed since it was fitted."
     return found, ""
@@ -138,12 +137,12 @@ def _report(
 ) -> Report:
     """Everything that was found, as data."""
     scores = measured.scores
-    metrics = summarise(scores, seed=seed)
+    metrics = task.metrics(scores, seed=seed)
     card = arms[MODEL].card
     words = {MODEL: "the network" if "network" in card else "the model"}
     if RIVAL in arms:
         words[RIVAL] = f"the {arms[RIVAL].card.get('name', 'hand-designed rival')}"
-    without, without_sentence, without_table = _without_duplicates(cohort, chosen, measured, metrics, seed)
+    without, without_sentence, without_table = _without_duplicates(task, cohort, chosen, measured, metrics, seed)
     sentences = [*task.sentences(scores, metrics, words), chosen.sentence, remark, without_sentence]
     sentences += [*_losses(measured), *(arms[RIVAL].card.get("sentences", ()) if RIVAL in arms else ())]
     tables = [*task.tables(scores), *without_table, *_listed(measured)]
@@ -171,7 +170,7 @@ def _report(
 
 
 def _without_duplicates(
-    cohort: Cohort, chosen: HeldOut, measured: Measured, metrics: Sequence[Metric], seed: int
+    task: Task, cohort: Cohort, chosen: HeldOut, measured: Measured, metrics: Sequence[Metric], seed: int
 ) -> tuple[int, str, list[Table]]:
     """Where a given split has near-duplicates across its parts: the figures without them, beside all."""
     split = cohort.split
@@ -193,7 +192,7 @@ def _without_duplicates(
     if not kept:
         return 0, f"{sentence} Without them nothing is left to measure.", []
     rows = []
-    for fewer in summarise(kept, seed=seed):
+    for fewer in task.metrics(kept, seed=seed):
         every = find_metric(metrics, fewer.arm, fewer.name, fewer.class_name)
         if every is not None and fewer.class_name == "all":
             rows.append((measure(fewer.name).heading, fewer.arm, str(every), str(fewer)))

@@ -6,7 +6,6 @@ import json
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY, Task
 
 if TYPE_CHECKING:
-    from vesalius.inference.segmenter import Segmenter
+    from vesalius.inference.models import BundledModel
 
 _MEASURING_SHARE = 0.03  # of the budget, kept for writing the bundle and measuring it on the test part
 _MEASURING_SECONDS = 10.0
@@ -29,6 +28,8 @@ def fit(
     cohort: str | Path | Cohort,
     task: str = "segmentation",
     *,
+    target: str | None = None,
+    ordinal: bool = False,
     minutes: float = 15.0,
     to: str | Path | None = None,
     inputs: Sequence[str] | None = None,
@@ -42,16 +43,20 @@ def fit(
     licence: str = "",
     attribution: str = "",
     progress: Progress | None = None,
-) -> Segmenter:
+) -> BundledModel:
     """Fit a model to the training part of a cohort, measure it on the test part, and write its bundle.
 
     Args:
         cohort: the cohort or its folder. Its split is drawn first where there is none.
-        task: the question; `segmentation`.
+        task: the question: `segmentation`, `classification` or `detection`.
+        target: what is asked of each case: a covariate, the name of a finding, or a value of one of a finding's
+            attributes; several with commas between. The only one that there is if left out.
+        ordinal: the classes of the target are numbers whose order counts.
         minutes: budget of the whole process from start to written bundle; the rival's time comes on top and
             is reported.
         to: folder of the bundle; by default `models/<task>` in the cohort's folder.
-        inputs: roles of the images that the network takes, in order; by default the role that has the masks.
+        inputs: roles of the images that the network takes, in order; by default the role that has the masks
+            (segmentation), or every image of a case, pooled to one answer.
         folds: 1 fits one network; 2 or more fit that many, each without one fold, as an ensemble.
         seed: every random choice follows from it.
         resume: go on from the checkpoint of an interrupted run with the same `to`.
@@ -75,19 +80,19 @@ def fit(
     started = time.perf_counter()
     progress = progress or Silent()
     study = split(cohort, seed=seed, progress=progress)
-    asked = task_named(task, study)
+    asked = task_named(task, study, {"target": target, "ordinal": ordinal})
     problems = asked.problems(study)
     if problems:
         raise UsageError(" ".join(problems), file=study.folder)
-    roles = tuple(inputs) if inputs else (_labelled_role(study),)
-    train = usable(study.part(TRAIN), roles)
-    test = usable(study.part(TEST), roles)
+    roles = tuple(inputs) if inputs else asked.default_inputs(study)
+    train = usable(asked, study.part(TRAIN), roles)
+    test = usable(asked, study.part(TEST), roles)
     if not train:
-        raise UsageError(f"No training case has masks and the inputs {', '.join(roles)}.", file=study.folder)
+        raise UsageError(f"No training case has truth and the inputs {', '.join(roles)}.", file=study.folder)
     folder = Path(to) if to is not None else study.folder / "models" / task
     work = folder.parent / f".{folder.name}.fitting"
     reserve = _MEASURING_SECONDS + _MEASURING_SHARE * 60 * minutes
-    FitSettings, fit_segmentation = _training_side()
+    FitSettings = _training_side()
     from vesalius.reporting.plots import write_plot
 
     settings = FitSettings(
@@ -95,10 +100,11 @@ def fit(
         seed=seed, folds=folds, resume=resume, device=device, plan=_stored_plan(plan), inputs=roles,
         network=network,
     )  # fmt: skip
-    fitted = fit_segmentation(study, train, settings, work, progress)
+    fitted = asked.learn(study, train, settings, work, progress)
     card = {
-        **fitted.card,
         **_card(study, task, folder.name, roles, train, seed),
+        **asked.card(study),
+        **fitted.card,
         "data": {"licence": licence, "attribution": attribution},
     }
     model = _measured(folder, fitted.files, card, asked, test, seed, progress)
@@ -115,25 +121,20 @@ def fit(
     return model
 
 
-def _training_side() -> tuple[Any, Any]:
+def _training_side() -> Any:
     try:
-        from vesalius.learning.fit import FitSettings, fit_segmentation
+        from vesalius.learning.study import FitSettings
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"The training side is not installed: there is no {error.name}.",
             remedy="Install it with `pip install 'vesalius[train]'`.",
         ) from error
-    return FitSettings, fit_segmentation
+    return FitSettings
 
 
-def usable(cases: Sequence[Case], roles: Sequence[str]) -> tuple[Case, ...]:
+def usable(task: Task, cases: Sequence[Case], roles: Sequence[str]) -> tuple[Case, ...]:
     """The cases that have truth and every input."""
-    return tuple(case for case in cases if case.label_image is not None and all(case.image(role) for role in roles))
-
-
-def _labelled_role(cohort: Cohort) -> str:
-    roles = Counter(case.label_image.role for case in cohort if case.label_image is not None)
-    return roles.most_common(1)[0][0]
+    return tuple(case for case in cases if task.usable(case) and all(case.image(role) for role in roles))
 
 
 def _stored_plan(plan: str | Path | None) -> Mapping[str, Any] | None:
@@ -160,21 +161,6 @@ def _card(
         "task": task,
         "research_only": RESEARCH_ONLY,
         "vesalius": __version__,
-        "classes": [
-            {
-                "value": label.value,
-                "name": label.name,
-                "code": {
-                    "value": label.code.value,
-                    "scheme": label.code.scheme,
-                    "meaning": label.code.meaning,
-                }
-                if label.code
-                else None,
-            }
-            for label in cohort.labels
-        ],
-        "ignore": cohort.ignore,
         "inputs": list(roles),
         "roles": rules.as_json(),
         "seed": seed,
@@ -186,7 +172,6 @@ def _card(
         },
         "patients_seen": sorted(seen_hash(patient) for patient in patients),
         "metrics": [],
-        "finder": None,
     }
 
 
@@ -198,23 +183,23 @@ def _measured(
     test: Sequence[Case],
     seed: int,
     progress: Progress,
-) -> Segmenter:
+) -> BundledModel:
     """Write the bundle, measure it on the test part as it will run at the bedside, and write the figures in."""
-    from vesalius.inference.segmenter import Segmenter
-    from vesalius.measures.summary import MODEL, summarise
-    from vesalius.store.bundle import open_bundle, write_bundle
+    from vesalius.inference.models import load_model
+    from vesalius.measures.summary import MODEL
+    from vesalius.store.bundle import write_bundle
     from vesalius.tasks.arms import measure_arms
 
     write_bundle(folder, files, card)
-    model = Segmenter(open_bundle(folder))
+    model = load_model(folder)
     with tempfile.TemporaryDirectory() as spool:
         measured = measure_arms(task, {MODEL: model}, test, card["inputs"], Path(spool), progress)
-    metrics = summarise(measured.scores, seed=seed)
+    metrics = task.metrics(measured.scores, seed=seed)
     write_bundle(folder, files, {**card, "metrics": [metric.as_json() for metric in metrics]})
     for metric in metrics:
         if metric.name == task.primary:
             progress.say(f"{metric.name}, {metric.class_name}: {metric}")
-    return Segmenter(open_bundle(folder))
+    return load_model(folder)
 
 
 def _fit_rival(task: Task, cohort: Cohort, train: Sequence[Case], roles: Sequence[str], progress: Progress) -> None:

@@ -16,8 +16,7 @@ from vesalius.core.image import Image
 from vesalius.core.progress import Progress
 from vesalius.core.protocols import Model, Prediction, Task
 from vesalius.core.report import Picture, Score
-from vesalius.measures.catalogue import Better, measure
-from vesalius.measures.summary import MODEL, overall_by_case
+from vesalius.measures.summary import MODEL
 from vesalius.tasks.inputs import inputs_of
 
 WORST_SHOWN = 6
@@ -96,7 +95,7 @@ def measure_arms(
     measured = Measured(spool)
     for case in progress.track(cases, "Measuring", len(cases)):
         try:
-            held = _read(case, inputs)
+            held = _read(task, case, inputs)
         except VesaliusError as error:
             measured.aside.append((case.id, error.what))
             progress.set_aside(case.id, error.what, error.remedy)
@@ -115,29 +114,28 @@ def measure_arms(
 
 
 def pictures_of(task: Task, measured: Measured, inputs: Sequence[str]) -> list[Picture]:
-    """The worst cases of the model by the task's primary measure, worst first, then the middle one."""
-    values = overall_by_case(measured.scores, MODEL, task.primary)
-    sign = -1.0 if measure(task.primary).better is Better.LOWER else 1.0
-    order = sorted((case for case in measured.cases if case.id in values), key=lambda c: (sign * values[c.id], c.id))
+    """The worst cases of the model by the task's own order, worst first, then the middle one."""
+    values = task.rank(measured.scores)
+    order = sorted((case for case in measured.cases if case.id in values), key=lambda c: (values[c.id], c.id))
     shown = list(range(min(WORST_SHOWN, len(order))))
     if len(order) // 2 >= WORST_SHOWN:
         shown.append(len(order) // 2)
     pictures = []
     for place in shown:
-        held = _read(order[place], inputs)
+        held = _read(task, order[place], inputs)
         rank = "The middle case" if place >= WORST_SHOWN else f"Rank {place + 1} of {len(order)}"
         for picture in task.pictures(held, measured.answers(order[place]), measured.scores):
             pictures.append(replace(picture, caption=f"{rank}. {picture.caption}"))
     return pictures
 
 
-def _read(case: Case, inputs: Sequence[str]) -> Case:
+def _read(task: Task, case: Case, inputs: Sequence[str]) -> Case:
     """The case with its images and masks in memory.
 
     Raises:
         UnusableInput: it lacks an input or its truth.
     """
-    if not case.findings:
+    if not task.usable(case):
         raise UnusableInput("The case has no truth.", remedy="Add it with vesalius label.")
     images = tuple(_hold(image) for image in inputs_of(case, inputs))
     label = case.label_image

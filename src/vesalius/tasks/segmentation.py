@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,11 @@ from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.finding import Mask
 from vesalius.core.grid import Array, Grid
 from vesalius.core.image import Image
-from vesalius.core.protocols import Prediction, Rival
+from vesalius.core.progress import Progress
+from vesalius.core.protocols import Fitted, Prediction, Rival
 from vesalius.core.report import Metric, Picture, Plot, Score, Table
 from vesalius.measures.overlap import overlap
-from vesalius.measures.summary import MODEL
+from vesalius.measures.summary import MODEL, overall_by_case, summarise
 from vesalius.measures.surface import surface_distances
 from vesalius.tasks import segmentation_findings as findings
 from vesalius.tasks.inputs import inputs_of
@@ -93,6 +96,29 @@ class Segmentation:
         """Everything that keeps this cohort from being learned from and measured on, each with its remedy."""
         return problems(cohort)
 
+    def usable(self, case: Case) -> bool:
+        """Whether the case has masks."""
+        return case.label_image is not None
+
+    def default_inputs(self, cohort: Cohort) -> tuple[str, ...]:
+        """The role that most masks lie on."""
+        roles = Counter(case.label_image.role for case in cohort if case.label_image is not None)
+        return tuple(role for role, _ in roles.most_common(1))
+
+    def card(self, cohort: Cohort) -> dict[str, Any]:
+        """The classes with their codes, and the value that is ignored."""
+        classes = [
+            {"value": label.value, "name": label.name, "code": vars(label.code).copy() if label.code else None}
+            for label in cohort.labels
+        ]
+        return {"classes": classes, "ignore": cohort.ignore, "finder": None}
+
+    def learn(self, cohort: Cohort, train: Sequence[Case], settings: Any, work: Path, progress: Progress) -> Fitted:
+        """Fit a network to the masks; see `learning.fit.fit_segmentation`."""
+        from vesalius.learning.fit import fit_segmentation
+
+        return fit_segmentation(cohort, train, settings, work, progress)
+
     def rival(self, cohort: Cohort) -> Rival:
         """The hand-designed algorithm to beat on this cohort."""
         from vesalius.classical.choice import best_rival
@@ -122,6 +148,14 @@ class Segmentation:
             values = _measures(truth, predicted, left_out, label.value, grid, scale)
             rows += [Score(arm, case.id, case.patient, label.name, name, value) for name, value in values.items()]
         return rows
+
+    def metrics(self, scores: Sequence[Score], *, seed: int) -> tuple[Metric, ...]:
+        """Means over cases with intervals over patients."""
+        return summarise(scores, seed=seed)
+
+    def rank(self, scores: Sequence[Score]) -> dict[str, float]:
+        """The model's mean Dice over classes, by case."""
+        return overall_by_case(scores, MODEL, self.primary)
 
     def sentences(self, scores: Sequence[Score], metrics: Sequence[Metric], arms: Mapping[str, str]) -> list[str]:
         """Who won, by how much, and what a reader must know about the figures."""
