@@ -110,6 +110,16 @@ class Augmentation:
         background = 1.0 - foreground.sum(1, keepdim=True)
         return moved[:, :channels], torch.cat([background, foreground], 1).argmax(1)
 
+    def carry(self, channels: Tensor, size: Sequence[int]) -> Tensor:
+        """The part of `apply` that moves voxels, for channels that are all interpolated linearly.
+
+        Args:
+            channels: (n, channels, i, j, k), of `size` or larger.
+            size: of what comes back, cut from the centre.
+        """
+        grid = self._grid(channels.shape[2:], size, channels.device)
+        return F.grid_sample(channels, grid, padding_mode="border", align_corners=False)
+
     def _grid(self, source: Sequence[int], size: Sequence[int], device: torch.device) -> Tensor:
         """Where each output voxel comes from, in `grid_sample`'s coordinates (x is the last axis)."""
         axes = [torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in size]

@@ -132,8 +132,8 @@ def _write(folder: Path, case: Case, preparation: Preparation) -> PreparedCase:
         "counts": {int(value): int(number) for value, number in zip(values, numbers, strict=True)},
         "places": {int(value): _places(label, int(value)) for value in values if value},
     }  # fmt: skip
-    _store(folder / f"{case.id}.image.b2nd", np.clip(prepared.array, -6e4, 6e4).astype(np.float16))
-    _store(folder / f"{case.id}.label.b2nd", label)
+    store_array(folder / f"{case.id}.image.b2nd", np.clip(prepared.array, -6e4, 6e4).astype(np.float16))
+    store_array(folder / f"{case.id}.label.b2nd", label)
     beside = folder / f"{case.id}.json.part"
     beside.write_text(json.dumps(data), encoding="utf-8")
     beside.rename(folder / f"{case.id}.json")
@@ -147,7 +147,7 @@ def _places(label: npt.NDArray[np.uint8], value: int) -> list[list[int]]:
     return [[int(index) for index in row] for row in np.stack(np.unravel_index(flat, label.shape), 1)]
 
 
-def _store(path: Path, array: Array) -> None:
+def store_array(path: Path, array: Array) -> None:
     """Write a blosc2 array beside its place, then rename it."""
     lead = array.shape[:-3]
     chunks = (*lead, *(min(_CHUNK, size) for size in array.shape[-3:]))

@@ -29,6 +29,9 @@ from vesalius.core.progress import Progress
 from vesalius.imaging.augmentation import AugmentationSettings, draw
 from vesalius.learning.data import Patches
 
+# One step of training by its number; returns the loss.
+Lesson = Callable[[nn.Module, torch.optim.Optimizer, int], float]
+
 _CHECKPOINT_SECONDS = 120.0
 _SAY_SECONDS = 20.0
 _CURVE_POINTS = 100
@@ -109,7 +112,7 @@ def rate_at(schedule: Schedule, done: float) -> float:
 
 def train(
     network: nn.Module,
-    patches: Patches,
+    patches: Patches | None,
     schedule: Schedule,
     checkpoint: Path,
     progress: Progress,
@@ -117,12 +120,13 @@ def train(
     deadline: Callable[[], float] | None = None,
     resume: bool = False,
     saved: Callable[[], None] = lambda: None,
+    lesson: Lesson | None = None,
 ) -> tuple[nn.Module, State]:
     """Train until the schedule is through.
 
     Args:
         network: fresh weights; trained in place.
-        patches: where batches come from.
+        patches: where batches come from; None where a `lesson` draws its own.
         schedule: what to do.
         checkpoint: file that is written every two minutes and on interrupt.
         progress: told the loss and the time left.
@@ -130,6 +134,7 @@ def train(
             all of it fits. Left out, or with `schedule.turns`, the number of steps is as stored.
         resume: go on from `checkpoint` where it exists.
         saved: called whenever the checkpoint was written.
+        lesson: another step than segmentation's; it depends on the seed and its number alone.
 
     Returns:
         The averaged network and how the training went.
@@ -151,6 +156,7 @@ def train(
         state = load_checkpoint(checkpoint, network, average, optimiser)
         progress.say(f"Going on from step {state.step} of {state.steps}.")
     clock = _Clock(state, schedule, deadline, progress)
+    lesson = lesson or _outlining(patches, schedule, device)
     recent: list[float] = []
     last = time.monotonic()
 
@@ -162,8 +168,7 @@ def train(
         while state.step < state.steps:
             for group in optimiser.param_groups:
                 group["lr"] = rate_at(schedule, state.done)
-            image, label = changed_batch(patches, schedule, state.step, device)
-            loss = step(network, optimiser, image, label, schedule)
+            loss = lesson(network, optimiser, state.step)
             follow(average, network, state.step, state.steps)
             recent.append(loss)
             state.done += (1.0 - state.done) / (state.steps - state.step)
@@ -177,6 +182,19 @@ def train(
         raise
     save()
     return average.eval(), state
+
+
+def _outlining(patches: Patches | None, schedule: Schedule, device: torch.device) -> Lesson:
+    """Segmentation's step."""
+    if patches is None:
+        raise ValueError("without a lesson of its own, training needs patches")
+    source = patches
+
+    def lesson(network: nn.Module, optimiser: torch.optim.Optimizer, number: int) -> float:
+        image, label = changed_batch(source, schedule, number, device)
+        return step(network, optimiser, image, label, schedule)
+
+    return lesson
 
 
 def changed_batch(patches: Patches, schedule: Schedule, number: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,124 @@
+"""An anchor-free detector: centre heat-maps with sizes from a feature pyramid.
+
+After CenterNet (Zhou et al., Objects as Points, 2019) and feature pyramids (Lin et al., CVPR 2017), small
+enough to be trained on a processor: the first convolution halves the resolution, and the pyramid's finest
+level, at half of the input, answers. Batch normalisation makes the answer independent of the window's size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_PRIOR = 0.02  # probability that an untrained network gives every place
+
+
+class Detector(nn.Module):
+    """(n, in_channels, *sizes) to heat logits and log sizes at half resolution.
+
+    Args:
+        in_channels: channels of a view.
+        classes: kinds of lesions.
+        dims: 2 or 3.
+        widths: channels of each level, half resolution first; every further level halves once more.
+    """
+
+    def __init__(self, in_channels: int, classes: int, dims: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        convolution: Any = nn.Conv2d if dims == 2 else nn.Conv3d
+        norm: Any = nn.BatchNorm2d if dims == 2 else nn.BatchNorm3d
+        self.classes = classes
+        self.stem = nn.Sequential(
+            convolution(in_channels, widths[0], 3, 2, 1, bias=False), norm(widths[0]), nn.ReLU(inplace=True)
+        )
+        self.first = Block(convolution, norm, widths[0], widths[0], 1)
+        self.down = nn.ModuleList(
+            Block(convolution, norm, before, after, 2) for before, after in zip(widths, widths[1:], strict=False)
+        )
+        self.lateral = nn.ModuleList(
+            convolution(below, above, 1, bias=False) for above, below in zip(widths, widths[1:], strict=False)
+        )
+        self.merge = nn.ModuleList(Block(convolution, norm, above, above, 1) for above in widths[:-1])
+        self.heat = convolution(widths[0], classes, 1)
+        self.size = convolution(widths[0], dims, 1)
+        self.rest = nn.Dropout(0.1)
+        nn.init.constant_(self.heat.bias, -math.log(1 / _PRIOR - 1))
+
+    @property
+    def multiple(self) -> int:
+        """Sizes of the input must be multiples of this."""
+        return int(2 ** (1 + len(self.down)))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Heat logits (n, classes, *sizes / 2) and log sizes in input voxels (n, dims, *sizes / 2)."""
+        levels = [self.first(self.stem(image))]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        features = levels.pop()
+        for lateral, merge in zip(reversed(self.lateral), reversed(self.merge), strict=True):
+            rise = F.interpolate(lateral(features), scale_factor=2.0, mode="nearest")
+            features = merge(rise + levels.pop())
+        features = self.rest(features)
+        return self.heat(features), self.size(features)
+
+
+class Block(nn.Module):
+    """Two convolutions with batch normalisation beside a shortcut (He et al., CVPR 2016)."""
+
+    def __init__(self, convolution: Any, norm: Any, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            convolution(before, after, 3, stride, 1, bias=False), norm(after), nn.ReLU(inplace=True),
+            convolution(after, after, 3, 1, 1, bias=False), norm(after),
+        )  # fmt: skip
+        same = before == after and stride == 1
+        self.shortcut = (
+            nn.Identity() if same else nn.Sequential(convolution(before, after, 1, stride, bias=False), norm(after))
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, before, *sizes) to (n, after, *sizes / stride)."""
+        return F.relu(self.body(features) + self.shortcut(features))
+
+
+class DetectorOfVolumes(nn.Module):
+    """A detector of planes that takes and gives volumes of one slice: (n, c, i, j, 1)."""
+
+    def __init__(self, planar: Detector) -> None:
+        super().__init__()
+        self.planar = planar
+
+    @property
+    def multiple(self) -> int:
+        """Sizes i and j of the input must be multiples of this."""
+        return self.planar.multiple
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """As the planar network's, with k = 1 last."""
+        heat, size = self.planar(image.squeeze(-1))
+        return heat.unsqueeze(-1), size.unsqueeze(-1)
+
+
+def detector(in_channels: int, classes: int, dims: int, widths: Sequence[int]) -> nn.Module:
+    """A detector of volumes; with `dims` 2, of volumes of one slice."""
+    network = Detector(in_channels, classes, dims, widths)
+    return DetectorOfVolumes(network) if dims == 2 else network
+
+
+class DetectorEnsemble(nn.Module):
+    """Several detectors as one: the logit of their mean probability, and their mean log size."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """As one detector's."""
+        answers = [network(image) for network in self.networks]
+        share = torch.stack([heat.sigmoid() for heat, _ in answers]).mean(0).clamp(1e-6, 1 - 1e-6)
+        return torch.log(share / (1 - share)), torch.stack([size for _, size in answers]).mean(0)
