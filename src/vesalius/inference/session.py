@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ TOLERANCE = 1e-3  # largest difference allowed between the training side's logit
 
 
 class Session:
-    """A loaded network: float32 "image" (n, channels, i, j, k) to "logits" (n, classes, i, j, k).
+    """A loaded network: float32 "image" (n, channels, i, j, k) to its outputs, "logits" unless others are named.
 
     ONNX Runtime refuses external data outside the model's folder, and the bundle refuses links and files
     that its manifest does not list, so a graph reads nothing but its bundle.
@@ -25,12 +26,13 @@ class Session:
         bundle: a verified bundle.
         threads: processor threads; those this process may use if left out. CUDA is used where the installed
             ONNX Runtime offers it.
+        outputs: names of the outputs that the graph must have, the one that is verified first.
 
     Raises:
-        BundleError: the graph cannot be loaded, or does not have that input and output.
+        BundleError: the graph cannot be loaded, or does not have that input and these outputs.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, outputs: Sequence[str] = ("logits",)) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -53,11 +55,11 @@ class Session:
                 remedy="Fit the model again, or update onnxruntime.",
                 file=bundle.folder,
             ) from error
-        self._bundle = bundle
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if [item.name for item in inputs] != ["image"] or "logits" not in [item.name for item in outputs]:
+        self._bundle, self._outputs = bundle, tuple(outputs)
+        inputs, there = self._session.get_inputs(), {item.name for item in self._session.get_outputs()}
+        if [item.name for item in inputs] != ["image"] or not there.issuperset(self._outputs):
             raise BundleError(
-                'The model\'s graph does not take "image" and give "logits".',
+                f'The model\'s graph does not take "image" and give {", ".join(self._outputs)}.',
                 remedy="Fit the model again.",
                 file=bundle.folder,
             )
@@ -75,20 +77,31 @@ class Session:
         return None if i is None or j is None or k is None else (i, j, k)
 
     def run(self, batch: Float32) -> Float32:
-        """Logits (n, classes, i, j, k) of windows (n, channels, i, j, k), both float32.
+        """The first output, such as logits (n, classes, i, j, k), of windows (n, channels, i, j, k), both float32.
+
+        Raises:
+            BundleError: as `run_all`.
+        """
+        return self._run(batch, self._outputs[:1])[0]
+
+    def run_all(self, batch: Float32) -> list[Float32]:
+        """Every output, in the order of their names, of windows (n, channels, i, j, k), all float32.
 
         Raises:
             BundleError: the graph cannot be run on windows of this shape, or not in this machine's memory.
         """
+        return self._run(batch, self._outputs)
+
+    def _run(self, batch: Float32, names: Sequence[str]) -> list[Float32]:
         try:
-            logits: Float32 = self._session.run(["logits"], {"image": np.ascontiguousarray(batch)})[0]
+            found: list[Float32] = self._session.run(list(names), {"image": np.ascontiguousarray(batch)})
         except Exception as error:
             raise BundleError(
                 f"The network could not be run on an array of shape {batch.shape}.",
                 remedy="Free some memory; if that does not help, fit the model again.",
                 file=self._bundle.folder,
             ) from error
-        return logits
+        return found
 
     def verify(self) -> float:
         """Run the bundle's check volume; the largest difference from the training side's logits.

@@ -13,7 +13,7 @@ import math
 import struct
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +62,45 @@ def export(networks: Sequence[nn.Module], channels: int, size: Sequence[int], *,
     Raises:
         VesaliusError: torch and ONNX Runtime differ by more than 1e-3.
     """
-    whole = (networks[0] if len(networks) == 1 else Ensemble(networks)).cpu().float().eval()
+    whole = networks[0] if len(networks) == 1 else Ensemble(networks)
+    image = check_volume(channels, size)
+    free = {0: "n", 2: "i", 3: "j"} | ({4: "k"} if image.shape[4] > 1 else {})
+    return export_module(whole, image, {"image": free, "logits": free}, half=half)
+
+
+def export_module(
+    module: nn.Module, image: Array, axes: Mapping[str, Mapping[int, str]], *, half: bool = True
+) -> dict[str, bytes]:
+    """The bundle's files for any module that takes one image.
+
+    Args:
+        module: (n, channels, i, j, k) to its output, or to a tuple of outputs; brought to the CPU.
+        image: (1, channels, i, j, k) float32, the check input.
+        axes: the axes that stay free with their names, of "image" and then of each output in order.
+        half: store weights as float16; they are rounded in torch too, before the comparison.
+
+    Returns:
+        `model.onnx`, `weights.safetensors`, and `check.safetensors` with the input, the first output as
+        "output", and each further one under its own name.
+
+    Raises:
+        VesaliusError: torch and ONNX Runtime differ by more than 1e-3.
+    """
+    names = [name for name in axes if name != "image"]
+    whole = module.cpu().float().eval()
     whole = whole.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if half:
         _round_to_half(whole)
-    image = check_volume(channels, size)
-    graph = _graph(whole, image)
+    graph = _graph(whole, image, names, axes)
     _check_names(graph)
     weights = _move_weights(graph, half)
     with torch.no_grad():
-        expected = whole(torch.from_numpy(image)).numpy()
+        given = whole(torch.from_numpy(image))
+    expected = [tensor.numpy() for tensor in (given if isinstance(given, tuple) else (given,))]
     files = {"model.onnx": graph.SerializeToString(), WEIGHTS: weights}
-    files["check.safetensors"] = save({"input": image, "output": expected})
-    difference = compare(files, image, expected)
+    further = {name: np.ascontiguousarray(array) for name, array in zip(names[1:], expected[1:], strict=True)}
+    files["check.safetensors"] = save({"input": image, "output": np.ascontiguousarray(expected[0]), **further})
+    difference = max(compare(files, image, array, name) for name, array in zip(names, expected, strict=True))
     if not difference <= TOLERANCE:
         raise VesaliusError(
             f"ONNX Runtime and torch differ by {difference:.2g}, more than {TOLERANCE:g}.",
@@ -91,8 +117,8 @@ def check_volume(channels: int, size: Sequence[int]) -> Array:
     return np.ascontiguousarray(0.3 * noise + 2 * blob)
 
 
-def compare(files: dict[str, bytes], image: Array, expected: Array) -> float:
-    """Largest difference between ONNX Runtime's logits and the expected ones."""
+def compare(files: dict[str, bytes], image: Array, expected: Array, output: str = "logits") -> float:
+    """Largest difference between an output of ONNX Runtime and the expected one."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +129,7 @@ def compare(files: dict[str, bytes], image: Array, expected: Array) -> float:
         session = onnxruntime.InferenceSession(
             str(Path(folder) / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
-        found = session.run(["logits"], {"image": image})[0]
+        found = session.run([output], {"image": image})[0]
         del session
     return float(np.abs(found - expected).max()) if found.shape == expected.shape else math.inf
 
@@ -114,9 +140,10 @@ def _round_to_half(network: nn.Module) -> None:
             parameter.copy_(parameter.half().float())
 
 
-def _graph(network: nn.Module, image: Array) -> onnx.ModelProto:
-    """Trace the network; batch and sizes stay free, except the one slice of planes."""
-    free = {0: "n", 2: "i", 3: "j"} | ({4: "k"} if image.shape[4] > 1 else {})
+def _graph(
+    network: nn.Module, image: Array, names: Sequence[str], axes: Mapping[str, Mapping[int, str]]
+) -> onnx.ModelProto:
+    """Trace the network; the named axes stay free."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of its own age; the result is compared anyway
@@ -124,7 +151,8 @@ def _graph(network: nn.Module, image: Array) -> onnx.ModelProto:
         torch.onnx.export(
             network, (torch.from_numpy(image),), buffer,  # type: ignore[arg-type]
             dynamo=False, opset_version=_OPSET,
-            input_names=["image"], output_names=["logits"], dynamic_axes={"image": free, "logits": free},
+            input_names=["image"], output_names=list(names),
+            dynamic_axes={name: dict(free) for name, free in axes.items()},
             do_constant_folding=True,
         )  # fmt: skip
     model: onnx.ModelProto = onnx.load_model_from_string(buffer.getvalue())

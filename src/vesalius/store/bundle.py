@@ -174,7 +174,8 @@ def check_card(card: Mapping[str, Any], folder: Path) -> None:
         if not isinstance(card.get(key), kind):
             raise BundleError(f'The card\'s "{key}" is missing or unreadable.', remedy=_FETCH, file=folder)
     values = [item.get("value") if isinstance(item, dict) else None for item in card["classes"]]
-    numbers = all(isinstance(value, int) and 1 <= value <= 65535 for value in values)
+    least = 0 if card["task"] == "classification" else 1  # 0 is the background of masks
+    numbers = all(isinstance(value, int) and least <= value <= 65535 for value in values)
     if not numbers or len(set(values)) != len(values):
         raise BundleError("The card's classes need values of their own.", remedy=_FETCH, file=folder)
 
