@@ -123,8 +123,9 @@ def test_a_case_that_cannot_be_read_is_set_aside(tmp_path):
     progress = Silent()
     report = evaluate(fitted(), cohort, tmp_path / "report", progress=progress)
     assert report.facts["Cases"] == "4"
-    assert [entry["input"] for entry in progress.aside] == [broken.id, bare.id]
-    assert "2 cases could not be read and are left out; the reasons are listed below." in report.sentences
+    assert [entry["input"] for entry in progress.aside] == [broken.id]
+    assert "One case could not be read: left out; the reasons are listed below." in report.sentences
+    assert any("One case without truth left out." in sentence for sentence in report.sentences)
     table = next(table for table in report.tables if table.title == "Cases set aside")
     assert (broken.id, "The stored image is damaged.") in table.rows
 

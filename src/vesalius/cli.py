@@ -153,7 +153,9 @@ def split(
 @app.command()
 def fit(
     cohort: CohortFolder,
-    task: Annotated[str, typer.Argument(help="segmentation")] = "segmentation",
+    task: Annotated[str, typer.Argument(help="segmentation, classification or detection")] = "segmentation",
+    target: Annotated[str | None, typer.Option(help="What is asked: a covariate or the name of a finding.")] = None,
+    ordinal: Annotated[bool, typer.Option("--ordinal", help="The target's classes are ordered numbers.")] = False,
     minutes: Annotated[float, typer.Option(help="Budget of the command, the rival apart.", min=0.1)] = 15.0,
     to: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
     inputs: Annotated[str | None, typer.Option(help="Roles of the images to learn from: T1,FLAIR.")] = None,
@@ -174,8 +176,9 @@ def fit(
     roles = [role.strip() for role in inputs.split(",")] if inputs else None
     run(
         lambda progress: step(
-            cohort, task, minutes=minutes, to=to, inputs=roles, folds=folds, resume=resume, plan=plan,
-            device=device, rival=rival, licence=licence, attribution=attribution, seed=seed, progress=progress,
+            cohort, task, target=target, ordinal=ordinal, minutes=minutes, to=to, inputs=roles, folds=folds,
+            resume=resume, plan=plan, device=device, rival=rival, licence=licence, attribution=attribution,
+            seed=seed, progress=progress,
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
@@ -207,7 +210,7 @@ def evaluate(
 def predict(
     model: Annotated[str, typer.Argument(help="Folder of a model, or the name of a shipped one.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="Files, folders and DICOM series.")],
-    to: Annotated[Path, typer.Option(help="Folder for masks and predictions.csv.")],
+    to: Annotated[Path, typer.Option(help="Folder for what is written.")],
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that exists.")] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
     seed: Seed = 0,

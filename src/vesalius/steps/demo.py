@@ -153,7 +153,9 @@ def _answers(rows: Iterable[Any]) -> tuple[tuple[Path, ...], dict[str, dict[str,
     """Output files, and volumes by input, of what `predict` returned."""
     kept = list(rows)
     outputs = tuple(row.output for row in kept if row.output is not None)
-    return outputs, {row.input: dict(row.volumes) for row in kept}
+    return outputs, {
+        row.input: {name.removesuffix("_ml"): float(value) for name, value in row.values.items()} for row in kept
+    }
 
 
 def _write_crop(path: Path, signal: np.ndarray[Any, Any], grid: Grid, centre: tuple[float, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def evaluate(
     inputs = tuple(asked.card.get("inputs", ()))
     started = datetime.now().astimezone()
     folder = Path(to) if to is not None else cohort.folder / "reports" / f"{_name(asked)}-{started:%Y%m%d-%H%M%S}"
+    chosen = _with_truth(task, chosen)
     with tempfile.TemporaryDirectory(prefix="vesalius-") as spool:
         measured = measure_arms(task, arms, chosen.cases, inputs, Path(spool), progress)
         pictures = pictures_of(task, measured, inputs)
@@ -104,6 +106,15 @@ def _name(model: Model) -> str:
     """The model's name, fit for a folder's."""
     name = str(model.card.get("name") or type(model).__name__)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
+
+
+def _with_truth(task: Task, chosen: HeldOut) -> HeldOut:
+    """Only the cases whose truth answers the question; all where none does, so that the reasons are told."""
+    known = tuple(case for case in chosen.cases if task.usable(case))
+    without = len(chosen.cases) - len(known)
+    if not known or not without:
+        return chosen
+    return replace(chosen, cases=known, sentence=f"{chosen.sentence} {_cases(without)} without truth left out.")
 
 
 def _rival(task: Task, cohort: Cohort, chosen: HeldOut) -> tuple[Model | None, str]:
@@ -204,7 +215,7 @@ def _losses(measured: Measured) -> list[str]:
     """How many cases could not be read, and how many an arm had no answer for."""
     found = []
     if measured.aside:
-        found.append(f"{_cases(len(measured.aside))} could not be read and are left out; the reasons are listed below.")
+        found.append(f"{_cases(len(measured.aside))} could not be read: left out; the reasons are listed below.")
     for arm in (MODEL, RIVAL):
         count = sum(1 for _, silent, _ in measured.unanswered if silent == arm)
         if count:

@@ -9,20 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from vesalius.core.cohort import Label
 from vesalius.core.errors import UnusableInput, UsageError, VesaliusError
-from vesalius.core.finding import Code
-from vesalius.core.grid import Array
 from vesalius.core.image import Image, Kind
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY
+from vesalius.steps.answers import Answers, answers_of
+from vesalius.tasks.inputs import ANY_ROLE
 
 if TYPE_CHECKING:
     from vesalius.formats.roles import Rules
     from vesalius.formats.scan import Scan
-    from vesalius.inference.segmenter import Segmenter
+    from vesalius.inference.models import BundledModel
 
 
 @dataclass(frozen=True)
@@ -32,20 +29,21 @@ class Predicted:
     Args:
         input: path below its argument, with suffix.
         status: "ok", or one sentence on why there is no answer.
-        volumes: millilitres by class.
+        values: what the table says beside: volumes in ml (`<class>_ml`), or `p_<class>` and `predicted`, or how
+            many `candidates` there are and the `highest_score`.
         output: the written mask, or None.
         peak_memory_mb: upper bound of the memory that this input needed.
     """
 
     input: str
     status: str
-    volumes: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, str | float] = field(default_factory=dict)
     output: Path | None = None
     peak_memory_mb: float = 0.0
 
 
 def predict(
-    model: str | Path | Segmenter,
+    model: str | Path | BundledModel,
     inputs: str | Path | Sequence[str | Path],
     *,
     to: str | Path,
@@ -54,7 +52,7 @@ def predict(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Predicted]:
-    """Run a model on scans and write masks and `predictions.csv`.
+    """Run a model on scans and write `predictions.csv`, and beside it masks or `detections.csv`.
 
     Inputs stream one by one through one loaded model. Outputs are as identified as their inputs and stay in
     `to`. A run that was interrupted leaves no half-written file, and no `predictions.csv`.
@@ -75,8 +73,7 @@ def predict(
         BundleError: the model is incomplete or altered.
     """
     from vesalius.formats.find import find_scans
-    from vesalius.inference.segmenter import Segmenter
-    from vesalius.store.bundle import open_bundle
+    from vesalius.inference.models import load_model
 
     progress = progress or Silent()
     folder = Path(to)
@@ -86,27 +83,27 @@ def predict(
     for path in paths:
         if not path.exists():
             raise UsageError("This input does not exist.", remedy="Check its spelling.", file=path)
-    segmenter = model if isinstance(model, Segmenter) else Segmenter(open_bundle(model), threads)
-    labels = _labels(segmenter.card)
+    loaded = load_model(model, threads) if isinstance(model, (str, Path)) else model
+    answers = answers_of(loaded, folder)
     rows: list[Predicted] = []
-    used: set[str] = set()
     readable = False
     found = (scan for path in paths for scan in find_scans(path))
-    for study in progress.track(_by_study(found, segmenter.card), "Predicting"):
-        row = _predict_one(segmenter, study, labels, folder, used)
+    for study in progress.track(_by_study(found, loaded.card), "Predicting"):
+        row = _predict_one(loaded, study, answers)
         rows.append(row)
         readable = readable or bool(study.scans)
         if row.status != "ok":
             progress.set_aside(row.input, row.status, "")
     if not rows:
         raise UsageError("No image was found in the inputs.", remedy="Name scans or folders of scans.", file=paths[0])
-    _write_table(rows, labels, folder)
+    answers.finish()
+    _write_table(rows, answers.columns, folder)
     if not readable:
         raise UsageError("None of the inputs is a usable image.", remedy=rows[0].status, file=paths[0])
     answered = sum(row.status == "ok" for row in rows)
     progress.note(
         to=str(folder), predicted=answered, research_only=RESEARCH_ONLY,
-        rows=[{"input": row.input, "status": row.status} | _columns(row) for row in rows],
+        rows=[{"input": row.input, "status": row.status} | dict(row.values) for row in rows],
     )  # fmt: skip
     progress.say(f"{answered} of {len(rows)} inputs answered in {folder}. {RESEARCH_ONLY}")
     return rows
@@ -124,8 +121,9 @@ class _Study:
 def _by_study(found: Iterable[Any], card: Mapping[str, Any]) -> Iterator[_Study]:
     """Group what was found into what the model answers together.
 
-    A model with one input answers each scan by itself. With several inputs, the card's role rules pick the
-    scans of each study that the model needs.
+    A model with one input, or with none in particular, answers each scan by itself; one that learned from
+    cases of several images each (`pooled`) answers for all scans of a DICOM study together. With several
+    inputs, the card's role rules pick the scans of each study that the model needs.
     """
     from vesalius.formats.roles import Rules
     from vesalius.formats.scan import Refused
@@ -133,15 +131,21 @@ def _by_study(found: Iterable[Any], card: Mapping[str, Any]) -> Iterator[_Study]
     wanted = list(card["inputs"])
     rules = Rules.from_json(card["roles"]) if card.get("roles") else None
     studies: dict[tuple[str, str], dict[str, Scan]] = {}
+    pooled: dict[tuple[str, str], list[Scan]] = {}
     for scan in found:
         if isinstance(scan, Refused):
             yield _Study(scan.name, (), f"{scan.reason} {scan.remedy}".strip())
-        elif len(wanted) == 1:
-            if not _is_ignored(scan, rules, wanted[0]):
+        elif not wanted and card.get("pooled") and scan.source == "dicom":
+            if rules is None or rules.role(scan) != "ignore":
+                pooled.setdefault((scan.patient, scan.study), []).append(scan)
+        elif len(wanted) < 2:
+            if not _is_ignored(scan, rules, wanted[0] if wanted else ANY_ROLE):
                 yield _Study(scan.name, (scan,))
         elif rules is not None:
             key = (scan.patient, scan.study or scan.name.rpartition("/")[0])
             studies.setdefault(key, {}).setdefault(rules.role(scan), scan)
+    for scans in pooled.values():
+        yield _Study(scans[0].name, tuple(scans))
     for roles in studies.values():
         missing = [role for role in wanted if role not in roles]
         if missing:
@@ -156,29 +160,25 @@ def _is_ignored(scan: Scan, rules: Rules | None, wanted: str) -> bool:
     if rules is None or scan.source != "dicom":
         return False
     role = rules.role(scan)
-    return role == "ignore" or (role != wanted and wanted != "image" and role != "image")
+    return role == "ignore" or (role != wanted and ANY_ROLE not in (wanted, role))
 
 
-def _predict_one(
-    segmenter: Segmenter, study: _Study, labels: Sequence[Label], folder: Path, used: set[str]
-) -> Predicted:
+def _predict_one(model: BundledModel, study: _Study, answers: Answers) -> Predicted:
     if study.problem:
         return Predicted(study.name, study.problem)
     try:
-        images = [_as_image(scan) for scan in study.scans]
-        prediction = segmenter.predict(images)
-        if prediction.label_map is None:
+        prediction = model.predict([_as_image(scan) for scan in study.scans])
+        if prediction.status != "ok":
             return Predicted(study.name, prediction.status)
-        shown = _labels_of(prediction.details, labels)
-        output = _write_mask(study, prediction.label_map, shown, folder, segmenter, used)
+        values, output = answers.take(study.name, study.scans, prediction)
     except UnusableInput as error:
         return Predicted(study.name, f"{error.what} {error.remedy}".strip())
     except VesaliusError:
         raise
     except (ValueError, MemoryError, OSError) as error:
         return Predicted(study.name, f"The input could not be worked on ({type(error).__name__}).")
-    details = prediction.details
-    return Predicted(study.name, prediction.status, details["volumes_ml"], output, details["peak_memory_mb"])
+    memory = float(prediction.details.get("peak_memory_mb", 0.0))
+    return Predicted(study.name, prediction.status, values, output, memory)
 
 
 def _as_image(scan: Scan) -> Image:
@@ -188,67 +188,13 @@ def _as_image(scan: Scan) -> Image:
     )  # fmt: skip
 
 
-def _labels(card: Mapping[str, Any]) -> tuple[Label, ...]:
-    return tuple(
-        Label(entry["value"], entry["name"], Code(**entry["code"]) if entry.get("code") else None)
-        for entry in card["classes"]
-    )
-
-
-def _labels_of(details: Mapping[str, Any], labels: Sequence[Label]) -> tuple[Label, ...]:
-    """The classes of this answer: the card's, or those that the finder of a whole head made of them."""
-    if "classes" not in details:
-        return tuple(labels)
-    return _labels({"classes": details["classes"]})
-
-
-def _write_mask(
-    study: _Study,
-    label_map: Array,
-    labels: Sequence[Label],
-    folder: Path,
-    segmenter: Segmenter,
-    used: set[str],
-) -> Path:
-    from vesalius.formats.dicom_seg import write_seg
-    from vesalius.formats.names import without_suffix
-    from vesalius.formats.nifti import write_nifti
-    from vesalius.store.files import write_beside
-
-    scan = study.scans[0]
-    suffix = ".seg.dcm" if scan.source == "dicom" else ".seg.nii.gz"
-    name = without_suffix(study.name).replace("/", "__").replace("\\", "__") + suffix
-    if name in used:
-        name = study.name.replace("/", "__").replace("\\", "__") + suffix
-    used.add(name)
-    path = folder / name
-    if scan.source == "dicom":
-        card = segmenter.card
-        write_beside(
-            path,
-            lambda beside: write_seg(
-                beside, label_map, labels, scan, model_name=str(card["name"]), version=segmenter.version
-            ),
-        )
-    else:
-        narrow = label_map.astype(np.uint8 if label_map.max(initial=0) < 256 else np.uint16)
-        write_beside(path, lambda beside: write_nifti(beside, narrow, scan.grid))
-    return path
-
-
-def _columns(row: Predicted) -> dict[str, float]:
-    return {f"{name}_ml": round(value, 4) for name, value in row.volumes.items()}
-
-
-def _write_table(rows: Sequence[Predicted], labels: Sequence[Label], folder: Path) -> None:
+def _write_table(rows: Sequence[Predicted], columns: Sequence[str], folder: Path) -> None:
     from vesalius.store.files import write_text
 
-    columns = ["input", "status", *(f"{entry.name}_ml" for entry in labels)]
-    columns += [name for row in rows for name in _columns(row) if name not in columns]
-    columns = list(dict.fromkeys(columns))
+    every = list(dict.fromkeys(["input", "status", *columns, *(name for row in rows for name in row.values)]))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, every, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({"input": row.input, "status": row.status} | _columns(row))
+        writer.writerow({"input": row.input, "status": row.status} | dict(row.values))
     write_text(folder / "predictions.csv", text.getvalue())

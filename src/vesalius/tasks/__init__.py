@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UsageError
 from vesalius.core.protocols import Task
-from vesalius.tasks.segmentation import Segmentation
 
-_TASKS = {"segmentation": Segmentation}
+_TASKS = {
+    "segmentation": ("vesalius.tasks.segmentation", "Segmentation"),
+    "classification": ("vesalius.tasks.classification", "Classification"),
+    "detection": ("vesalius.tasks.detection", "Detection"),
+}
 
 
 def task_named(name: str, cohort: Cohort | None = None, card: Mapping[str, Any] | None = None) -> Task:
@@ -21,4 +25,6 @@ def task_named(name: str, cohort: Cohort | None = None, card: Mapping[str, Any] 
     """
     if name not in _TASKS:
         raise UsageError(f"There is no task {name!r}.", remedy=f"The tasks are: {', '.join(_TASKS)}.")
-    return _TASKS[name].between(cohort, card or {})
+    module, kind = _TASKS[name]
+    task: Task = getattr(import_module(module), kind).between(cohort, card or {})
+    return task
