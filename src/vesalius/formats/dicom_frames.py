@@ -38,9 +38,13 @@ class Frame:
     intercept: float
     traits: Mapping[str, Attribute]
 
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` needs to make this frame again."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Frame:
-        """The frame that `dataclasses.asdict` described."""
+        """The frame that `as_json` described."""
         for key in ("position", "orientation", "spacing"):
             data[key] = tuple(data[key]) if data[key] is not None else None
         return cls(**data)

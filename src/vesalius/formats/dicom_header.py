@@ -11,12 +11,14 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from vesalius.core.errors import UnusableInput
+from vesalius.formats.dicom_elements import NotPlain, layout_of
 from vesalius.formats.dicom_frames import Frame, frames_of
+from vesalius.formats.dicom_quick import QuickHeader
 from vesalius.formats.dicom_syntaxes import DEFLATED, NATIVE, is_readable
 from vesalius.formats.dicom_values import Attributes, attributes_of, text, whole
 from vesalius.formats.scan import MAX_VOXELS
@@ -24,6 +26,7 @@ from vesalius.formats.scan import MAX_VOXELS
 _AGAIN = "Copy or export it again from its source."
 _INFLATED_LIMIT = 4 * 2**30  # bytes of a deflated data set
 _COMPRESSION_LIMIT = 5000  # an image that claims to be packed tighter is a bomb
+_START = 1 << 17  # bytes that hold all but the longest headers
 _CROSS_SECTIONAL = ("CT", "MR", "PT")
 
 # SOP classes (or their prefixes) that hold no image: what they are, and what to do with them.
@@ -86,7 +89,7 @@ class Header:
 
     def as_json(self) -> dict[str, Any]:
         """What `from_json` needs to make this header again."""
-        return asdict(self)
+        return {**vars(self), "frames": [frame.as_json() for frame in self.frames]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Header:
@@ -102,18 +105,18 @@ def lenient() -> Iterator[None]:
 
     before = config.settings.reading_validation_mode
     loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg", "highdicom")]
-    levels = [logger.level for logger in loggers]
+    silent = [logger.disabled for logger in loggers]
     config.settings.reading_validation_mode = config.IGNORE
     try:
         for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+            logger.disabled = True
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         config.settings.reading_validation_mode = before
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for logger, was in zip(loggers, silent, strict=True):
+            logger.disabled = was
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -142,9 +145,7 @@ def read_header(path: Path) -> Header | None:
     with lenient():
         try:
             with path.open("rb") as file:
-                _check_inflated(file)
-                dataset = _read(file)
-                return _header(path, dataset, file)
+                return header_in(path, file)
         except UnusableInput:
             raise
         except PermissionError as error:
@@ -153,10 +154,20 @@ def read_header(path: Path) -> Header | None:
             raise UnusableInput("Its DICOM header is damaged or cut off.", remedy=_AGAIN) from error
 
 
-def _read(file: BinaryIO) -> Any:
+def header_in(path: Path, file: BinaryIO) -> Header | None:
+    """The header in an open file, or in what is to become the file `path`; errors of damaged ones as they come."""
     from pydicom import dcmread
 
-    return dcmread(file, stop_before_pixels=True, force=True)
+    start = file.read(_START)
+    size = file.seek(0, 2)
+    try:
+        layout = layout_of(start, size, header=True)
+        file.seek(layout.pixels)
+        return _header(path, QuickHeader(start, layout), file)
+    except NotPlain:
+        file.seek(0)
+    _check_inflated(file)
+    return _header(path, dcmread(file, stop_before_pixels=True, force=True), file)
 
 
 def _check_inflated(file: BinaryIO) -> None:
