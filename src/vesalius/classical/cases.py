@@ -8,7 +8,7 @@ import numpy as np
 
 from vesalius.core.case import Case
 from vesalius.core.errors import UnusableInput
-from vesalius.core.image import Image
+from vesalius.core.image import Image, Kind
 
 
 def drawn(cases: Sequence[Case], seed: int) -> list[Case]:
@@ -34,3 +34,12 @@ def case_images(case: Case, inputs: Sequence[str]) -> list[Image]:
     if any(image is None for image in images):
         raise UnusableInput("The case lacks an input.", remedy=f"It needs: {', '.join(inputs)}.")
     return [image for image in images if image is not None]
+
+
+def chosen_images(case: Case, inputs: Sequence[str]) -> list[Image]:
+    """A case's intensity images with one of the roles of `inputs`, or all of them where no role is named.
+
+    A view that the case lacks is left out.
+    """
+    images = [image for image in case.images if image.kind is Kind.INTENSITY]
+    return [image for image in images if not inputs or image.role in inputs]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from vesalius.classical.classification import FeatureModel
 from vesalius.classical.kept import FittedRival, Kept
 from vesalius.classical.multi_atlas import MultiAtlasModel
 from vesalius.classical.tissue import TissueModel
@@ -21,12 +24,21 @@ _KINDS: Mapping[str, Callable[[Kept], FittedRival]] = {
     MultiAtlasModel.kind: MultiAtlasModel.from_kept,
     TissueModel.kind: TissueModel.from_kept,
     VoxelModel.kind: VoxelModel.from_kept,
+    FeatureModel.kind: FeatureModel.from_kept,
 }
 
 
-def rival_folder(cohort: Cohort) -> Path:
-    """Where the cohort's fitted rival of segmentation has its place."""
-    return cohort.folder / "models" / "rival-segmentation"
+def rival_folder(cohort: Cohort, question: str = "segmentation") -> Path:
+    """Where the cohort's fitted rival has its place: one for each question.
+
+    Args:
+        cohort: that it was fitted on.
+        question: the task, with its target where it has one ("classification-malignant").
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", question).strip(".-")
+    # Two questions that differ only in what a folder's name may not hold must not share one.
+    mark = "" if plain == question else f"-{hashlib.sha256(question.encode()).hexdigest()[:8]}"
+    return cohort.folder / "models" / f"rival-{plain}{mark}"
 
 
 def save_rival(model: Model, folder: Path) -> None:

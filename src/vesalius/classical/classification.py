@@ -1,0 +1,235 @@
+"""The hand-designed rival of classification: features of shape, intensity and texture, and who judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vesalius.classical.atlas import pack_arrays, unpack_arrays
+from vesalius.classical.cases import chosen_images
+from vesalius.classical.grading import MIX_NAMES, Grader, Judged, as_json, fit_grader
+from vesalius.classical.kept import Kept
+from vesalius.classical.table import case_features, rows
+from vesalius.core.case import Case
+from vesalius.core.cohort import Cohort
+from vesalius.core.errors import UnusableInput
+from vesalius.core.finding import Finding
+from vesalius.core.grid import Array, FloatArray
+from vesalius.core.image import Image
+from vesalius.core.protocols import RESEARCH_ONLY, Prediction
+from vesalius.measures.target import Target
+
+_TOLD = 10  # most important features that the card names
+
+
+def classification_rival(cohort: Cohort, target: Target, seed: int = 0) -> FeatureRival:
+    """The rival of a classification.
+
+    Args:
+        cohort: what is asked of; its training part is given to `FeatureRival.fit`.
+        target: of kind "binary", "multiclass", "multilabel" or "ordinal".
+        seed: of folds and trees.
+    """
+    return FeatureRival(target, seed)
+
+
+@dataclass(frozen=True)
+class FeatureRival:
+    """Hand-designed features, judged by regularised logistic regression, boosted trees, or both."""
+
+    target: Target
+    seed: int = 0
+    name: str = "hand-designed features"
+
+    def fit(self, cases: Sequence[Case], cohort: Cohort, inputs: Sequence[str]) -> FeatureModel:
+        """Learn from training cases; which judge is kept is settled on patients held out in turn.
+
+        Args:
+            cases: the training part.
+            cohort: that they belong to.
+            inputs: roles of the images; none for every image of a case.
+
+        Raises:
+            UnusableInput: no training case has both an image that can be read and a known class.
+        """
+        found, truths, patients = [], [], []
+        for case in cases:
+            known = self.target.value(case)
+            if known is None:
+                continue
+            try:
+                found.append(case_features(chosen_images(case, inputs)))
+            except UnusableInput:
+                continue  # the store has said so already
+            truths.append(known)
+            patients.append(case.patient)
+        if not found:
+            raise UnusableInput("Hand-designed features need training cases with images and a known class.")
+        names = _names(found)
+        values, truth = rows(found, names), np.array(truths)
+        fitted = [
+            fit_grader(values, labels, patients, classes, self.seed + number)
+            for number, (labels, classes) in enumerate(_questions(self.target, truth))
+        ]
+        graders = [grader for grader, _ in fitted]
+        judged = [item for _, item in fitted]
+        thresholds = _thresholds(self.target, truth, judged)
+        card = _card(self, cohort, inputs, names, graders, judged, thresholds, len(set(patients)), len(found))
+        return FeatureModel(card, names, graders)
+
+
+def _names(found: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    """Every feature that at least half of the cases have; a case without one is taken for average in it."""
+    counts: dict[str, int] = {}
+    for features in found:
+        for name in features:
+            counts[name] = counts.get(name, 0) + 1
+    return tuple(name for name, count in counts.items() if 2 * count >= len(found))
+
+
+def _questions(target: Target, truth: FloatArray) -> list[tuple[Array, int]]:
+    """Labels and number of classes of each question that the target falls into.
+
+    One class is right: one question. Several may be: one yes-or-no question each. Ordered classes: whether
+    the case lies above each border (Frank and Hall, ECML 2001).
+    """
+    if target.kind == "multilabel":
+        return [(column.astype(np.int64), 2) for column in truth.T]
+    number = truth.argmax(axis=1)
+    if target.kind == "ordinal" and len(target.classes) > 2:
+        return [((number > border).astype(np.int64), 2) for border in range(len(target.classes) - 1)]
+    return [(number, len(target.classes))]
+
+
+def _answers(kind: str, classes: int, shares: Sequence[FloatArray]) -> FloatArray:
+    """(n, classes) probabilities from those of each question."""
+    if kind == "multilabel":
+        return np.stack([share[:, 1] for share in shares], axis=1)
+    if kind == "ordinal" and classes > 2:
+        above = np.stack([share[:, 1] for share in shares], axis=1)
+        above = np.minimum.accumulate(above, axis=1)  # to lie above a later border is rarer
+        bounds = np.concatenate([np.ones((len(above), 1)), above, np.zeros((len(above), 1))], axis=1)
+        return np.asarray(bounds[:, :-1] - bounds[:, 1:])
+    return shares[0]
+
+
+def _thresholds(target: Target, truth: FloatArray, judged: Sequence[Judged]) -> dict[str, float]:
+    """The probability from which a class is said to be there, where yes or no is asked.
+
+    It is where sensitivity and specificity are best together on patients held out, or one half without any.
+    """
+    if target.kind == "multilabel":
+        chosen = [(name, truth[:, n], judged[n].held_out) for n, name in enumerate(target.classes)]
+    elif target.kind == "binary":
+        chosen = [(target.classes[1], truth[:, 1], judged[0].held_out)]
+    else:
+        return {}
+    return {name: 0.5 if answers is None else _best_cut(answers[:, 1], known) for name, known, answers in chosen}
+
+
+def _best_cut(scores: FloatArray, truth: FloatArray) -> float:
+    """Halfway between the two scores with the largest sum of sensitivity and specificity across."""
+    order = np.argsort(scores)
+    ranked, yes = scores[order], truth[order] > 0.5
+    missed, cleared = np.cumsum(yes) / max(1, yes.sum()), np.cumsum(~yes) / max(1, (~yes).sum())
+    gain = np.where(np.append(np.diff(ranked) > 0, False), cleared - missed, -np.inf)
+    best = int(gain.argmax())
+    return float(ranked[best] + ranked[best + 1]) / 2 if np.isfinite(gain[best]) else 0.5
+
+
+class FeatureModel:
+    """A fitted rival of classification."""
+
+    kind = "hand-designed-features"
+
+    def __init__(self, card: Mapping[str, Any], names: Sequence[str], graders: Sequence[Grader]) -> None:
+        self.card = card
+        self.names = tuple(names)
+        self.graders = tuple(graders)
+
+    def predict(self, images: Sequence[Image]) -> Prediction:
+        """The probability of every class for one case, from one or several images.
+
+        Raises:
+            UnusableInput: there is no image.
+        """
+        values = rows([case_features(images)], self.names)
+        classes = [str(entry["name"]) for entry in self.card["classes"]]
+        shares = [grader.probabilities(values) for grader in self.graders]
+        answer = _answers(str(self.card["kind"]), len(classes), shares)[0]
+        findings = tuple(Finding(name, score=float(share)) for name, share in zip(classes, answer, strict=True))
+        return Prediction(findings, details={"predicted": self._said(classes, answer)})
+
+    def _said(self, classes: Sequence[str], answer: FloatArray) -> str | list[str]:
+        cuts = self.card["threshold"]
+        if self.card["kind"] == "multilabel":
+            return [name for name, share in zip(classes, answer, strict=True) if share >= cuts[name]]
+        if self.card["kind"] == "binary":
+            return classes[1] if answer[1] >= cuts[classes[1]] else classes[0]
+        if self.card["kind"] == "ordinal":
+            return classes[int((np.cumsum(answer) < 0.5).sum().clip(0, len(classes) - 1))]
+        return classes[int(answer.argmax())]
+
+    def keep(self) -> Kept:
+        """Everything that `from_kept` needs."""
+        files = {f"question-{number}": pack_arrays(grader.arrays()) for number, grader in enumerate(self.graders)}
+        return Kept(self.kind, {"card": self.card, "names": list(self.names)}, files)
+
+    @classmethod
+    def from_kept(cls, kept: Kept) -> FeatureModel:
+        """The model that `keep` described; it answers exactly alike."""
+        graders = [
+            Grader.from_arrays(unpack_arrays(kept.files[f"question-{number}"])) for number in range(len(kept.files))
+        ]
+        return cls(kept.values["card"], kept.values["names"], graders)
+
+
+def _card(
+    rival: FeatureRival,
+    cohort: Cohort,
+    inputs: Sequence[str],
+    names: Sequence[str],
+    graders: Sequence[Grader],
+    judged: Sequence[Judged],
+    thresholds: Mapping[str, float],
+    patients: int,
+    cases: int,
+) -> dict[str, Any]:
+    """What the rival is, how its judge was chosen and what counted most."""
+    target = rival.target
+    weight = np.mean([grader.importance() for grader in graders], axis=0)
+    order = [int(number) for number in np.argsort(-weight)[:_TOLD] if weight[number] > 0]
+    kept = sorted({MIX_NAMES[grader.mix] for grader in graders})
+    name = f"{rival.name} ({', '.join(kept)})"
+    how = (
+        f"{name[0].upper()}{name[1:]}: {len(names)} features of intensity, texture, edges and layout, learned from "
+        f"{cases} cases of {patients} training patients, calibrated on patients held out in turn."
+    )
+    return {
+        "name": name,
+        "task": "classification",
+        "how": how,
+        "target": target.name,
+        "kind": target.kind,
+        "classes": [{"value": number, "name": item, "code": None} for number, item in enumerate(target.classes)],
+        "threshold": dict(thresholds),
+        "seed": rival.seed,
+        "inputs": list(inputs),
+        "choice": {"log_loss": as_json(judged)},
+        "importance": {names[number]: round(float(weight[number]), 4) for number in order},
+        "cohort": {"digest": cohort.digest},
+        "research_only": RESEARCH_ONLY,
+        "sentences": [how, *_why(judged)],
+    }
+
+
+def _why(judged: Sequence[Judged]) -> list[str]:
+    """The choice of the judge in a sentence."""
+    tried = [item.losses for item in judged if item.losses]
+    if not tried:
+        return ["There were too few patients of each class to hold any out, so the probabilities are not calibrated."]
+    figures = ", ".join(f"{name} {np.mean([losses[name] for losses in tried]):.3f}" for name in tried[0])
+    return [f"The judge was chosen by log loss on training patients held out in turn ({figures})."]
