@@ -104,7 +104,9 @@ def label(
     cohort: CohortFolder,
     masks: Annotated[Path | None, typer.Option(help="Folder of masks called like their images.")] = None,
     names: Annotated[str | None, typer.Option(help="What the values mean: 1=anterior,2=posterior.")] = None,
-    table: Annotated[Path | None, typer.Option(help="CSV of covariates.")] = None,
+    boxes: Annotated[Path | None, typer.Option(help="Points or boxes: COCO, VOC, YOLO or CSV.")] = None,
+    folders: Annotated[Path | None, typer.Option(help="Ingested folder whose folders are classes.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV of covariates, or the Info.txt of MIAS.")] = None,
     key: Annotated[str | None, typer.Option(help="Column of --table that names the files.")] = None,
     patient: Annotated[str | None, typer.Option(help="Column that names patients; never stored.")] = None,
     ignore: Annotated[int | None, typer.Option(help="Mask value left out of loss and scores.")] = None,
@@ -118,8 +120,8 @@ def label(
 
     run(
         lambda progress: step(
-            cohort, masks=masks, names=parse_names(names), table=table, key=key, patient=patient, ignore=ignore,
-            replace=replace, seed=seed, progress=progress,
+            cohort, masks=masks, names=parse_names(names), boxes=boxes, folders=folders, table=table, key=key,
+            patient=patient, ignore=ignore, replace=replace, seed=seed, progress=progress,
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip

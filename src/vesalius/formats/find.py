@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vesalius.core.errors import UnusableInput, UsageError
-from vesalius.formats import archive, nifti, raster, volumes
+from vesalius.formats import archive, medmnist, nifti, raster, volumes
 from vesalius.formats.dicom import is_slice, scans_of_file, scans_of_series
 from vesalius.formats.dicom_directory import is_directory, listed_files
 from vesalius.formats.dicom_files import Series, SeriesIndex
@@ -178,6 +178,8 @@ def _by_content(path: Path, name: str, start: bytes, search: _Search) -> Iterato
         yield from nifti.read_nifti(path, name, search.keep)
     elif lower.endswith(volumes.SUFFIXES):
         yield from volumes.read_volume(path, name, search.keep)
+    elif lower.endswith(medmnist.SUFFIX):
+        yield from medmnist.read_npz(path, name, search.keep)
     elif lower.endswith(".zip"):
         if search.keep is not None:
             raise UnusableInput("An archive within an archive.", remedy="Unpack the outer one by hand.")

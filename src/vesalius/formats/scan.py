@@ -38,6 +38,7 @@ class Scan:
         attributes: what role rules look at, such as SeriesDescription, EchoTime or ViewPosition.
         pixels: `read()` gives (channels, i, j, k) in real-world values and raises `UnusableInput` where the
             pixel data turn out to be damaged.
+        answers: what comes with the image and becomes covariates of its case: class labels, the given part.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scan:
     channels: int
     pixels: Pixels
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    answers: Mapping[str, Attribute] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from vesalius.core.finding import Box, Finding, Mask, Point
 TargetKind = Literal["binary", "multiclass", "multilabel", "ordinal", "places"]
 
 # Covariates that say how the cohort was made, not what is to be found.
-RESERVED = frozenset({"part", "fold"})
+RESERVED = frozenset({"part", "fold", "official_split"})
 _YES = frozenset({"1", "yes", "true", "positive"})
 _NO = frozenset({"0", "no", "false", "negative"})
 _MOST_CLASSES = 30

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -23,7 +23,7 @@ from vesalius.core.errors import UnusableInput
 from vesalius.core.finding import Finding
 from vesalius.core.grid import Array, Grid, reorient
 from vesalius.formats.find import find_scans
-from vesalius.formats.names import volume_of, without_suffix
+from vesalius.formats.names import MASK_ENDING, volume_of, without_suffix
 from vesalius.formats.nifti import write_nifti
 from vesalius.formats.raster import write_png
 from vesalius.formats.scan import Scan
@@ -43,7 +43,6 @@ _KEPT_ATTRIBUTES = frozenset({
     "SliceThickness", "KVP", "ViewPosition", "ImageLaterality", "Laterality", "ImageType", "ScanningSequence",
 })  # fmt: skip
 _MOST_KNOWN = 4096  # patients whose identity is remembered from scan to scan
-_MASK_SUFFIX = re.compile(r"[-_. ](?:mask|seg|segmentation|label|labels|labelmap|gt|truth)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class Door:
         """
         plain = without_suffix(name)
         keys = [name, plain, PurePosixPath(plain).name]
-        bare = _MASK_SUFFIX.sub("", plain)
+        bare = MASK_ENDING.sub("", plain)
         if bare != plain:
             keys += [bare, PurePosixPath(bare).name]
         return _located(writer.find_images(self.folder, [self.pseudonyms.source(key) for key in keys]))
@@ -221,12 +220,19 @@ def _content(scan: Scan) -> list[str]:
     volume = volume_of(scan.name)[1]
     if scan.source == "dicom":
         return [volume, *sorted(_instances(scan))]
+    states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in scan.files]
+    return [volume, _digest(tuple(states))]
+
+
+@lru_cache(maxsize=4)  # one file may hold thousands of images
+def _digest(states: tuple[tuple[Path, int, int], ...]) -> str:
+    """Hash of the files' bytes; their times and sizes tell a file that was written again."""
     digest = hashlib.blake2b()
-    for file in scan.files:
+    for file, _, _ in states:
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    return [volume, digest.hexdigest()]
+    return digest.hexdigest()
 
 
 def _instances(scan: Scan) -> list[str]:

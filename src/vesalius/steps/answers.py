@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,7 +38,11 @@ class Answers(Protocol):
 
 def answers_of(model: BundledModel, folder: Path) -> Answers:
     """What takes this model's answers."""
-    kinds = {"segmentation": Masks, "classification": Classes, "detection": Places}
+    kinds: dict[str, Callable[[BundledModel, Path], Answers]] = {
+        "segmentation": Masks,
+        "classification": Classes,
+        "detection": Places,
+    }
     return kinds[str(model.card.get("task", "segmentation"))](model, folder)
 
 

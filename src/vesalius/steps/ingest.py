@@ -114,6 +114,8 @@ def ingest(
                     remedy="Widen the pattern, or name patients in a table.",
                 )
             new = door.admit(scan, role=role, patient=owner, visit=visit)
+            if scan.answers:
+                door.admit_covariates(door.pseudonyms.case(owner, visit), dict(scan.answers))
             counts["added" if new else "already"] += 1
             roles_seen[role] += 1
         except UnusableInput as error:
@@ -202,7 +204,7 @@ def _arrivals(path: Path, owners: Owners, rules: Rules) -> Iterator[tuple[Scan |
     """What a source holds, with role, patient and visit: as its layout says, else by header, table and name."""
     from vesalius.formats.find import find_scans
     from vesalius.formats.layout import read_layout
-    from vesalius.formats.names import volume_of
+    from vesalius.formats.names import is_mask_of_a_neighbour, volume_of
     from vesalius.formats.scan import Refused
 
     layout = read_layout(path)
@@ -210,6 +212,8 @@ def _arrivals(path: Path, owners: Owners, rules: Rules) -> Iterator[tuple[Scan |
         for scan in find_scans(path):
             if isinstance(scan, Refused):
                 yield scan, "", "", ""
+            elif scan.source != "dicom" and is_mask_of_a_neighbour(scan.files[0]):
+                yield scan, "ignore", "", ""
             else:
                 yield scan, rules.role(scan), *owners.of_scan(scan.name, scan.patient, scan.study)
         return

@@ -52,6 +52,7 @@ def split(
         UsageError: there is a split already, or the column or file does not fit the cohort.
         PatientOverlap: the given split puts one patient into both parts.
     """
+    from vesalius.formats.medmnist import OFFICIAL_SPLIT
     from vesalius.privacy.door import Door
     from vesalius.privacy.pseudonyms import Pseudonyms, load_key
     from vesalius.store.cohort import image_hashes, open_cohort
@@ -64,6 +65,8 @@ def split(
             progress.note(**_figures(study))
             return study
         raise UsageError("This cohort has a split already.", remedy="Add --redraw to replace it.", file=folder)
+    if column is None and from_file is None and all(OFFICIAL_SPLIT in case.covariates for case in study):
+        column = OFFICIAL_SPLIT  # a data set with a split of its own keeps it
     if len(study.patients) < 2:
         raise UsageError("A split needs at least two patients.", remedy="Ingest more patients.", file=folder)
     hashes = image_hashes(folder)
