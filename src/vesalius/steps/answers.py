@@ -110,7 +110,7 @@ class Classes:
 class Places:
     """Candidates in `detections.csv`, in pixels of the input: x to the right, y down, z along the slices."""
 
-    columns = ("candidates", "highest_score")
+    columns: tuple[str, ...] = ("candidates", "highest_score")
 
     def __init__(self, model: BundledModel, folder: Path) -> None:
         self.path = folder / "detections.csv"
