@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from vesalius.privacy.headers import HeaderCleaner
 from vesalius.privacy.profile import Action, Profile, rows
 from vesalius.privacy.pseudonyms import Pseudonyms
-from vesalius.privacy.tables import safe_columns
+from vesalius.privacy.tables import Table
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)
 
@@ -96,6 +96,8 @@ def test_tables_let_measures_through_and_nothing_that_names():
          "word": f"w{n}", "report": "the patient came in with a cough and left"}
         for n in range(20)
     ]  # fmt: skip
-    kept, refused = safe_columns(rows, ["file"])
-    assert kept == ["age", "sex"]
-    assert set(refused) == {"file", "Patient Name", "seen", "word", "report"}
+    table = Table.of(rows, ["file"])
+    assert {name: str(kind) for name, kind in table.kept.items()} == {
+        "age": "age", "sex": "word", "seen": "date", "report": "text",
+    }  # fmt: skip
+    assert set(table.refused) == {"file", "Patient Name", "word"}

@@ -63,11 +63,13 @@ class DateShift:
         days: 1 or more; None hides every date.
         known: dates of this patient, which decide whether 03/04/2020 is in March or April.
         hidden: dates that are not moved but hidden, such as the birth date.
+        day_first: whether 03/04/2020 is in April where `known` does not tell; None goes by the separator.
     """
 
     days: int | None
     known: Container[date] = frozenset()
     hidden: Container[date] = frozenset()
+    day_first: bool | None = None
 
     def value(self, text: str) -> str:
         """A DA or DT value moved, with its time of day; what is no date becomes empty (PS3.5 6.2)."""
@@ -113,6 +115,8 @@ class DateShift:
         found = [(day, month, writing) for day, month, writing in _readings(groups) if _is_date(year, month, day)]
         if not found:
             return match[0] if len(groups["y"]) == 2 or (self.days is not None and "s" not in groups) else hide
+        if self.day_first is not None:
+            found.sort(key=lambda one: (one[2] is _month_first) is self.day_first)
         certain = [one for one in found if date(year, one[1], one[0]) in self.known]
         day, month, writing = (certain or found)[0]
         if any(date(year, m, d) in self.hidden for d, m, _ in found):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from vesalius.privacy.words import fold, spellings, vocabulary, words
@@ -23,6 +23,7 @@ _PLACES = (
     "InstitutionalDepartmentName", "CountryOfResidence", "RegionOfResidence", "RequestingService",
 )  # fmt: skip
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "InstanceCreationDate", "AdmittingDate")
+_TELLING = frozenset((*_NUMBERS, *_PLACES, *_DATES, "PatientBirthDate"))
 _LARGE = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 _WORD = re.compile(r"[^\W\d_]+")
 _SEPARATORS = r"[-\s./_]?"
@@ -66,6 +67,11 @@ class Identity:
         if re.search(r"[\^|]", key):
             found["names"].update(_names(key.split("|")[:1]))
         return cls(**{name: frozenset(value for value in values if value) for name, values in found.items()})
+
+    @staticmethod
+    def words_of(name: str) -> set[str]:
+        """The folded words of a name as `names` holds them, titles and particles left out."""
+        return _names([name])
 
     def joined(self, other: Identity) -> Identity:
         """What either knows; the same object where the other knows nothing new."""
@@ -169,12 +175,8 @@ def within_edits(first: str, second: str, allowed: int) -> bool:
 
 
 def _elements(dataset: Any) -> Iterator[Any]:
-    wanted = frozenset(_NUMBERS + _PLACES + _DATES + ("PatientBirthDate",))
     for tag in list(dataset.keys()):
-        vr, keyword = _kind(dataset, tag)
-        if vr not in ("SQ", "PN") and keyword not in wanted:
-            continue
-        if keyword in _LARGE:
+        if not tells(int(tag), dataset.get_item(tag).VR):
             continue
         element = dataset[tag]
         if element.VR == "SQ":
@@ -184,13 +186,20 @@ def _elements(dataset: Any) -> Iterator[Any]:
             yield element
 
 
-def _kind(dataset: Any, tag: Any) -> tuple[str, str]:
+@cache
+def tells(tag: int, vr: str | None) -> bool:
+    """Whether an element may name the patient: a name, a number, a place, a date, or a sequence of such.
+
+    Args:
+        tag: its tag.
+        vr: its value representation as it stands in the file, or None.
+    """
     from pydicom.datadict import dictionary_has_tag, dictionary_keyword, dictionary_VR
 
-    raw = dataset.get_item(tag)
     known = dictionary_has_tag(tag)
-    vr = raw.VR if raw.VR not in (None, "UN") else dictionary_VR(tag) if known else ""
-    return vr, dictionary_keyword(tag) if known else ""
+    keyword = dictionary_keyword(tag) if known else ""
+    kind = vr if vr not in (None, "UN") else dictionary_VR(tag) if known else ""
+    return (kind in ("SQ", "PN") or keyword in _TELLING) and keyword not in _LARGE
 
 
 def _values(value: Any) -> list[Any]:

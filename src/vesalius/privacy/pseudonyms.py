@@ -87,4 +87,8 @@ class Pseudonyms:
 
     def shift_days(self, patient: str) -> int:
         """Whole days by which this patient's dates move into the past: 1 to 3650, the same for all of them."""
-        return 1 + int.from_bytes(self._digest("shift", patient, 8), "big") % LONGEST_SHIFT_DAYS
+        return self.shift_of(self.patient(patient))
+
+    def shift_of(self, pseudonym: str) -> int:
+        """`shift_days` of the patient who has this pseudonym, for what comes in by a table without the identifier."""
+        return 1 + int.from_bytes(self._digest("shift", pseudonym, 8), "big") % LONGEST_SHIFT_DAYS

@@ -15,6 +15,7 @@ from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.grid import Array, Grid
 from vesalius.core.progress import Progress, Silent
 from vesalius.steps.ingest import read_keyed
+from vesalius.steps.places import join_folders, join_places
 
 if TYPE_CHECKING:
     from vesalius.privacy.door import Door
@@ -25,6 +26,8 @@ def label(
     *,
     masks: str | Path | None = None,
     names: Mapping[int, str] | None = None,
+    boxes: str | Path | None = None,
+    folders: str | Path | None = None,
     table: str | Path | None = None,
     key: str | None = None,
     patient: str | None = None,
@@ -43,7 +46,11 @@ def label(
         masks: a folder or file of masks: NIfTI, NRRD, MHA or PNG called like their images (also with an
             ending such as `_mask` or `_seg`), DICOM SEG or RTSTRUCT that refer to their images.
         names: what the values mean; the values of SEG and RTSTRUCT are given by these names.
-        table: CSV of covariates; columns that could identify are left out and named.
+        boxes: points or boxes: COCO JSON, a folder of Pascal VOC or YOLO files, or a CSV like `detections.csv`.
+        folders: the folder that was ingested, where each class has a folder of its own; their names become the
+            covariate `class`.
+        table: CSV of covariates, or the `Info.txt` of the mini-MIAS mammograms; columns that could identify are
+            left out and named.
         key: column of the table that names the files.
         patient: column of the table that names patients; it is never stored.
         ignore: value that loss and scores leave out.
@@ -54,6 +61,7 @@ def label(
     Raises:
         UsageError: nothing to label with, or nothing in it fits the cohort.
     """
+    from vesalius.formats.places import is_mias
     from vesalius.privacy.door import Door
     from vesalius.privacy.pseudonyms import Pseudonyms, load_key
     from vesalius.store.cohort import open_cohort
@@ -61,10 +69,16 @@ def label(
     progress = progress or Silent()
     folder = cohort.folder if isinstance(cohort, Cohort) else Path(cohort)
     study = open_cohort(folder)
-    if masks is None and table is None:
-        raise UsageError("Nothing to label with.", remedy="Give --masks DIR or --table FILE.csv.")
+    if masks is None and table is None and boxes is None and folders is None:
+        raise UsageError("Nothing to label with.", remedy="Give --masks, --boxes, --folders or --table.")
     door = Door(folder, Pseudonyms(load_key()))
-    if table is not None:
+    if boxes is not None:
+        join_places(door, Path(boxes), names or {}, progress)
+    if folders is not None:
+        join_folders(door, Path(folders), progress)
+    if table is not None and is_mias(Path(table)):
+        join_places(door, Path(table), {}, progress)
+    elif table is not None:
         _label_from_table(door, Path(table), key, patient, progress)
     if masks is not None:
         known = {entry.value: entry.name for entry in study.labels} | dict(names or {})
@@ -129,10 +143,16 @@ def join_masks(
 
 
 def _mask_files(source: Path) -> Iterator[tuple[Path, str]]:
+    from vesalius.formats.names import bare_mask_name, without_suffix
+
     if source.is_file():
         yield source, source.name
         return
-    for path in sorted(source.rglob("*")):
+    files = sorted(source.rglob("*"))
+    masked = {path.parent / bare for path in files if (bare := bare_mask_name(path))}
+    for path in files:
+        if path.parent / without_suffix(path.name) in masked:
+            continue  # the image that lies beside its mask
         hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
         if path.is_file() and not hidden and path.suffix.lower() not in (".txt", ".csv", ".json", ".md"):
             yield path, path.relative_to(source).as_posix()
@@ -214,27 +234,33 @@ def _mm(grid: Grid) -> str:
 
 
 def _label_from_table(door: Door, table: Path, key: str | None, patient: str | None, progress: Progress) -> None:
-    from vesalius.privacy.tables import as_covariate, safe_columns
+    from vesalius.privacy.tables import Table
+    from vesalius.store.cohort import open_cohort
 
     rows = list(read_keyed(table, key))
     keys = [name for name, _ in rows]
     left_out = [column for column in (rows[0][1] if rows else {}) if [row[column] for _, row in rows] == keys]
-    kept, refused = safe_columns([row for _, row in rows], [*left_out, *([patient] if patient else [])])
+    found = Table.of([row for _, row in rows], [*left_out, *([patient] if patient else [])])
+    patients = {case.id: case.patient for case in open_cohort(door.folder)}
     values: dict[str, dict[str, float | str]] = defaultdict(dict)
     for name, row in rows:
         located = door.images_named(name)
         if not located:
             progress.set_aside(name, "No image of this cohort has this name.", "Ingest it first, or check the key.")
-        for _, case, _ in located:
-            for column in kept:
-                value = as_covariate(row[column])
-                if value is not None:
-                    values[case][column] = value
+        for case in {case for _, case, _ in located}:
+            values[case].update(found.covariates(row, door.pseudonyms, patients[case]))
     if not values:
         raise UsageError("No row of the table fits the cohort.", remedy="Check --key.", file=table)
-    for case, found in values.items():
-        door.admit_covariates(case, found)
-    for column, reason in refused.items():
+    for case, entries in values.items():
+        door.admit_covariates(case, entries)
+    for column, reason in found.refused.items():
         progress.say(f"The column {column!r} was left out: {reason}.")
-    progress.note(cohort=str(door.folder), cases=len(values), columns=kept, columns_left_out=refused)
-    progress.say(f"{len(kept)} columns for {len(values)} cases.")
+    kinds = {column: str(kind) for column, kind in found.kept.items()}
+    for column in (column for column, kind in kinds.items() if kind in ("date", "text")):
+        what = "dates, which were moved" if kinds[column] == "date" else "free text, which was cleaned"
+        progress.say(f"The column {column!r} holds {what}.")
+    progress.note(
+        cohort=str(door.folder), cases=len(values), columns=list(kinds), kinds=kinds,
+        columns_left_out=dict(found.refused),
+    )  # fmt: skip
+    progress.say(f"{len(kinds)} columns for {len(values)} cases.")
