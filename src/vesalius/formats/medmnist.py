@@ -87,7 +87,10 @@ def _scan(
     grid = Grid.from_parts((width, height, depth), placed=False, unit="pixel")
     source = "raster" if depth == 1 else "nifti"
     pixels = NpzPixels(path, part, number)
-    return Scan(name, (path,), source, name, name, "", "", grid, 1 if grey else 3, pixels, {}, answers)
+    return Scan(
+        name, (path,), source, patient=name, study=name, series="", modality="", grid=grid,
+        channels=1 if grey else 3, pixels=pixels, answers=answers,
+    )  # fmt: skip
 
 
 def _is_grey(shape: tuple[int, ...]) -> bool:

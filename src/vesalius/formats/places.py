@@ -131,6 +131,8 @@ def read_mias(path: Path) -> Iterator[LookedOver]:
 def _coco(path: Path) -> list[LookedOver]:
     """`bbox` is x, y, width, height from the upper left corner of the first pixel (cocodataset.org, data format)."""
     data = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict):
+        raise UnusableInput("The JSON is not of the COCO layout.", remedy=_AGAIN)
     names = {entry["id"]: str(entry["name"]) for entry in data.get("categories", ())}
     boxes: dict[Any, list[Spot]] = {entry["id"]: [] for entry in data["images"]}
     for entry in data.get("annotations", ()):
