@@ -71,12 +71,21 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot as data: title, axis titles with units, and its series."""
+    """A plot as data.
+
+    Args:
+        title, x_title, y_title: in words, the axes' with their units.
+        series: what is drawn; a line without a name is a guide, such as the one of chance.
+        limits: lowest and highest value along x, then along y; None lets the values decide.
+        doubling: the x axis shows powers of two at equal distances (all of `limits` must be above 0).
+    """
 
     title: str
     x_title: str
     y_title: str
     series: tuple[Series, ...]
+    limits: tuple[float, float, float, float] | None = None
+    doubling: bool = False
 
 
 @dataclass(frozen=True)

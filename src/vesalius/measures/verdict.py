@@ -22,16 +22,16 @@ def verdict(metrics: Sequence[Metric], name: str, arms: Mapping[str, str]) -> st
     difference = find_metric(metrics, DIFFERENCE, name)
     if ours is None:
         return f"Nothing could be measured of {model}."
-    title = measure(name).title
+    title = measure(name).phrase
     if theirs is None or difference is None:
         return (
-            f"{_first(model)}'s mean {title} is {_with_interval(ours, 2)} on {_patients(ours.n)}; "
+            f"{_first(model)}'s {title} is {_with_interval(ours, 2)} on {_patients(ours.n)}; "
             "there is no hand-designed rival to compare it with."
         )
     digits = _digits(difference)
     if difference.n == 1:
         return (
-            f"On one patient {model}'s {title} is {ours.value:.{digits}f} and {rival}'s "
+            f"On one patient {model}'s {measure(name).title} is {ours.value:.{digits}f} and {rival}'s "
             f"{theirs.value:.{digits}f}: too few to say who wins."
         )
     sign = _sign(difference)
@@ -41,10 +41,20 @@ def verdict(metrics: Sequence[Metric], name: str, arms: Mapping[str, str]) -> st
         won = _won(rival, model, theirs, difference, title, digits)
         return f"The hand-designed rival wins: {won[0].lower()}{won[1:]}"
     return (
-        f"No difference shown: {model}'s mean {title} is {_with_interval(ours, digits)} and {rival}'s "
+        f"No difference shown: {model}'s {title} is {_with_interval(ours, digits)} and {rival}'s "
         f"{_with_interval(theirs, digits)}; the difference of {_with_interval(difference, digits)} "
         f"on the same {_patients(difference.n)} could be chance."
     )
+
+
+def not_better(metrics: Sequence[Metric], name: str, arms: Mapping[str, str]) -> str:
+    """A sentence where the model is not better than its rival beyond chance; "" where it is, or nothing is known."""
+    difference = find_metric(metrics, DIFFERENCE, name)
+    if difference is None or difference.n == 1 or _sign(difference) > 0:
+        return ""
+    shown = "" if _sign(difference) < 0 else "shown to be "
+    model, rival = _first(arms.get(MODEL, "the model")), arms.get(RIVAL, "the rival")
+    return f"{model} is not {shown}better than the hand-designed rival, {rival}."
 
 
 def disagreements(metrics: Sequence[Metric], name: str, arms: Mapping[str, str]) -> list[str]:
@@ -87,7 +97,7 @@ def _won(winner: str, loser: str, mean: Metric, difference: Metric, title: str, 
     low, high = sorted((abs(difference.low), abs(difference.high)))
     where = "above" if (difference.value > 0) == (mean.arm == MODEL) else "below"
     by = f"{abs(difference.value):.{digits}f} ({low:.{digits}f} to {high:.{digits}f}) {where} {loser}"
-    return f"{_first(winner)}'s mean {title} is {_with_interval(mean, digits)}, {by} on the same {_patients(mean.n)}."
+    return f"{_first(winner)}'s {title} is {_with_interval(mean, digits)}, {by} on the same {_patients(mean.n)}."
 
 
 def _digits(difference: Metric) -> int:

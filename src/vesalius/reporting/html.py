@@ -13,7 +13,7 @@ from markupsafe import Markup
 from vesalius import __version__
 from vesalius.core.protocols import RESEARCH_ONLY
 from vesalius.core.report import Metric, Report, Score, Table
-from vesalius.measures.catalogue import Better, Measure, measure
+from vesalius.measures.catalogue import MEASURES, Better, Measure, measure
 from vesalius.measures.summary import DIFFERENCE, MODEL, OVERALL, RIVAL
 from vesalius.reporting.card_section import card_entries
 from vesalius.reporting.pictures import data_uri
@@ -129,17 +129,22 @@ def _table_cell(cell: str | float | int, digits: int) -> str:
 
 
 def _case_columns(scores: Sequence[Score]) -> list[str]:
-    """The table of cases shows every measure of the model and the first one of the rival."""
-    names = list(dict.fromkeys(score.name for score in scores if score.arm == MODEL))
+    """The table of cases shows the model's measures that have a name for readers, and the first one of the rival."""
+    names = _shown(scores)
     columns = [measure(name).heading for name in names]
     if names and any(score.arm == RIVAL for score in scores):
         columns.append(f"{measure(names[0]).heading} of the rival")
     return columns
 
 
+def _shown(scores: Sequence[Score]) -> list[str]:
+    """The model's measures that readers know; cases.csv has the others too."""
+    return [name for name in dict.fromkeys(s.name for s in scores if s.arm == MODEL) if name in MEASURES]
+
+
 def _case_rows(scores: Sequence[Score]) -> tuple[list[tuple[str, str, list[str]]], int]:
     """Case, class and cells, the lowest value of the first measure first; and how many rows are left out."""
-    names = list(dict.fromkeys(score.name for score in scores if score.arm == MODEL))
+    names = _shown(scores)
     rival = any(score.arm == RIVAL for score in scores)
     keys = [(MODEL, name) for name in names] + ([(RIVAL, names[0])] if rival and names else [])
     found: dict[tuple[str, str], dict[tuple[str, str], float]] = {}

@@ -10,10 +10,12 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from vesalius.core.report import Metric, Plot, Series
+from vesalius.measures.summary import MODEL, RIVAL
 from vesalius.store.files import write_bytes
 
 _WIDTH, _HEIGHT = 560.0, 380.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76.0, 14.0, 34.0, 48.0
+_ARMS = (MODEL, RIVAL)
 _MOST_POINTS = 2000  # per series; more would make the page heavy without showing more
 
 
@@ -23,15 +25,19 @@ def plot_svg(plot: Plot) -> Markup:
     lines = [series for series in plot.series if series.line]
     if not any(series.x for series in plot.series):
         return Markup("<p class='none'>No values to plot.</p>")
-    x_ticks = ticks(*_range(plot.series, "x"))
-    y_ticks = ticks(*_range(plot.series, "y"))
-    axes = _Axes(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+    left, right, low, high = plot.limits or (*_range(plot.series, "x"), *_range(plot.series, "y"))
+    x_ticks = _doublings(left, right) if plot.doubling else ticks(left, right)
+    y_ticks = ticks(low, high)
+    axes = _Axes(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1], plot.doubling)
+    curves = [series for series in lines if series.name in _ARMS or not series.name]
     body = [_frame(plot, axes, x_ticks, y_ticks)]
     body += [_dots(series, axes) for series in points]
-    body += _lines(lines, axes)
-    body.append(_legend(points))
-    count = max((len(series.x) for series in points), default=0)
-    about = f"{plot.title}: {count} points for each of {', '.join(series.name for series in points)}."
+    body += [_curve(series, axes) for series in curves]
+    body += _lines([series for series in lines if series not in curves], axes)
+    named = points + [series for series in curves if series.name]
+    body.append(_legend(named))
+    count = max((len(series.x) for series in named), default=0)
+    about = f"{plot.title}: {count} points for each of {', '.join(series.name for series in named)}."
     return Markup(  # noqa: S704 - every text in it is escaped
         f'<svg class="plot" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escape(about)}">'
         f"{''.join(body)}</svg>"
@@ -88,13 +94,23 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
     return [round(number * step, 1 - power) for number in range(first, last + 1)]
 
 
-class _Axes:
-    """From values to places in the picture."""
+def _doublings(low: float, high: float) -> list[float]:
+    """Powers of two that enclose low..high, both above 0."""
+    first, last = math.floor(math.log2(low) + 1e-9), math.ceil(math.log2(high) - 1e-9)
+    return [2.0**power for power in range(first, max(last, first + 1) + 1)]
 
-    def __init__(self, left: float, right: float, bottom: float, top: float) -> None:
-        self.left, self.right, self.bottom, self.top = left, right, bottom, top
+
+class _Axes:
+    """From values to places in the picture; where `doubling`, x by its logarithm."""
+
+    def __init__(self, left: float, right: float, bottom: float, top: float, doubling: bool = False) -> None:
+        self.doubling = doubling
+        self.left, self.right = (math.log2(left), math.log2(right)) if doubling else (left, right)
+        self.bottom, self.top = bottom, top
 
     def x(self, value: float) -> float:
+        if self.doubling:
+            value = math.log2(max(value, 2.0**self.left))
         return _LEFT + (value - self.left) / (self.right - self.left) * (_WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
@@ -108,6 +124,7 @@ def _range(series: Sequence[Series], axis: str) -> tuple[float, float]:
 
 def _frame(plot: Plot, axes: _Axes, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    label = _fraction if plot.doubling else _number
     parts = []
     for tick in y_ticks:
         y = axes.y(tick)
@@ -116,7 +133,7 @@ def _frame(plot: Plot, axes: _Axes, x_ticks: Sequence[float], y_ticks: Sequence[
     for tick in x_ticks:
         x = axes.x(tick)
         parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom:g}" y2="{bottom + 5:g}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 20:g}" text-anchor="middle">{_number(tick)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 20:g}" text-anchor="middle">{label(tick)}</text>')
     middle = (_LEFT + right) / 2
     parts.append(f'<line class="axis" x1="{_LEFT:g}" x2="{right:g}" y1="{bottom:g}" y2="{bottom:g}"/>')
     parts.append(
@@ -136,6 +153,16 @@ def _dots(series: Series, axes: _Axes) -> str:
     radius = 4.0 if len(pairs) < 300 else 2.6
     marks = (f'<circle cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="{radius:g}"/>' for x, y in pairs[::every])
     return f'<g class="dots arm-{escape(series.name)}">{"".join(marks)}</g>'
+
+
+def _curve(series: Series, axes: _Axes) -> str:
+    """A line that is an arm's, in its colour; without a name a guide."""
+    pairs = [(x, y) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+    every = max(1, math.ceil(len(pairs) / _MOST_POINTS))
+    path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in [*pairs[::every], *pairs[-1:]])
+    if not series.name:
+        return f'<polyline class="guide" points="{path}"/>'
+    return f'<g class="curve arm-{escape(series.name)}"><polyline points="{path}"/></g>'
 
 
 def _lines(lines: Sequence[Series], axes: _Axes) -> list[str]:
@@ -165,3 +192,8 @@ def _legend(series: Sequence[Series]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.10g}".replace("-", "−") if value else "0"
+
+
+def _fraction(power: float) -> str:
+    """A power of two as readers write it: 1/8, 4."""
+    return _number(power) if power >= 1.0 else f"1/{round(1.0 / power)}"

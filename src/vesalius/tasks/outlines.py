@@ -80,7 +80,7 @@ def case_picture(intensities: Array, truth: Array, maps: Mapping[str, Array], gr
     truth = reorient(truth, order, flips)
     turned = {arm: reorient(found, order, flips) for arm, found in maps.items()}
     box = _box([truth, *turned.values()], canonical.spacing)
-    base = _shown(reorient(intensities, order, flips)[(slice(None), *box)])
+    base = shown(reorient(intensities, order, flips)[(slice(None), *box)])
     truth, turned = truth[box], {arm: found[box] for arm, found in turned.items()}
     planes = _planes(canonical)
     zoom = _zoom(np.multiply(truth.shape, canonical.spacing), planes)
@@ -127,7 +127,7 @@ def _box(maps: list[Array], spacing: tuple[float, float, float]) -> tuple[slice,
     return box[0], box[1], box[2]
 
 
-def _shown(intensities: Array) -> Pixels:
+def shown(intensities: Array) -> Pixels:
     """(i, j, k, 3) bytes: the middle 99 % of intensities spread over the range."""
     colours = intensities if intensities.shape[0] == 3 else np.repeat(intensities[:1], 3, axis=0)
     values = np.nan_to_num(np.asarray(colours, dtype=np.float32))

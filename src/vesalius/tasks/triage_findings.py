@@ -1,0 +1,100 @@
+"""The figures of triage as a reading room asks for them: one table and one or two sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy.typing as npt
+
+from vesalius.core.report import Table
+from vesalius.measures.intervals import Interval
+from vesalius.measures.proportion import wilson
+from vesalius.measures.summary import MODEL
+from vesalius.measures.triage import SENSITIVITY, Triage, triage
+from vesalius.tasks.site import Site
+
+_SEED = 0
+
+
+def triage_of(
+    truth: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike], patients: Sequence[str], site: Site, own: float | None
+) -> dict[str, Triage]:
+    """The figures of each arm; the model's threshold is `own` where training chose one, else chosen here."""
+    found = {}
+    for arm, score in scores.items():
+        threshold = own if arm == MODEL else None
+        one = triage(truth, score, patients, seed=_SEED, threshold=threshold, prevalence=site.prevalence)
+        if one is not None:
+            found[arm] = one
+    return found
+
+
+def triage_table(found: Mapping[str, Triage], site: Site) -> list[Table]:
+    """One row per arm; empty where there is nothing to say."""
+    if not found:
+        return []
+    rows = []
+    for arm, one in found.items():
+        seconds = one.cases_later.value * site.seconds
+        rows.append(
+            (
+                arm,
+                f"{one.threshold:.3g}",
+                "before" if one.given else "on these cases",
+                _percent(one.sensitivity),
+                _percent(one.normals_later),
+                _percent(one.ppv),
+                _percent(one.npv),
+                f"{seconds:.1f} of {site.seconds:g} s",
+            )
+        )
+    prevalence = next(iter(found.values())).prevalence
+    said = "at the site's prevalence" if site.prevalence else "at the prevalence of these cases"
+    return [
+        Table(
+            f"Triage at {100 * SENSITIVITY:.0f} % sensitivity, {said} ({100 * prevalence:.2g} %)",
+            (
+                "Arm", "Threshold", "Chosen", "Sensitivity", "Others read later", "PPV above", "NPV below",
+                "Reading put off per case",
+            ),
+            tuple(rows),
+        )
+    ]  # fmt: skip
+
+
+def triage_sentences(found: Mapping[str, Triage], site: Site, arms: Mapping[str, str]) -> list[str]:
+    """What could be read later, at what price, and how little the sample can promise."""
+    one = found.get(MODEL)
+    if one is None:
+        return []
+    name = arms.get(MODEL, "the model")
+    basis = "a threshold chosen before" if one.given else "a threshold chosen on these same cases, which flatters"
+    later, missed = _thousand(one)
+    where = f"At a prevalence of {100 * one.prevalence:.2g} %" + ("" if site.prevalence else ", that of these cases,")
+    sentences = [
+        f"Triage: with {basis}, {_percent(one.normals_later)} of the cases without it could be read later, and "
+        f"{_percent(one.sensitivity)} of those with it would be read first. {where} of 1000 cases {name} would put "
+        f"off {later:.0f}, {later * site.seconds / 3600:.1f} hours of reading at {site.seconds:g} seconds each, with "
+        f"{missed:.1f} missed for the time being; its positive predictive value would be {_percent(one.ppv)}."
+    ]
+    best = wilson(one.diseased, one.diseased)[0]
+    if best < SENSITIVITY:
+        sentences.append(
+            f"With {one.diseased} diseased cases a sensitivity of {100 * SENSITIVITY:.0f} % cannot be shown: even if "
+            f"none were missed, it could be as low as {100 * best:.0f} %."
+        )
+    return sentences
+
+
+def _thousand(one: Triage) -> tuple[float, float]:
+    """Of 1000 cases at the prevalence: read later, and of those diseased."""
+    return 1000 * one.cases_later.value, 1000 * one.prevalence * (1.0 - one.sensitivity.value)
+
+
+def _percent(interval: Interval) -> str:
+    values = [100 * value for value in (interval.value, interval.low, interval.high)]
+    if values[0] != values[0]:
+        return "–"
+    digits = 1 if values[0] < 10 or values[0] > 99 else 0
+    value, low, high = (f"{one:.{digits}f}" for one in values)
+    return f"{value} % ({low} to {high})"
