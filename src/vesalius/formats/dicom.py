@@ -72,6 +72,18 @@ def scans_of_file(header: Header, name: str, keep: object = None) -> Iterator[Sc
         yield Refused.because(name, (Path(header.path),), error)
 
 
+def scans_of_headers(headers: Sequence[Header], name: str) -> Iterator[Scan | Refused]:
+    """What `find.find_scans` would find in one folder with these files, in its order."""
+    series: dict[str, list[Header]] = {}
+    for header in headers:
+        if is_slice(header):
+            series.setdefault(header.series, []).append(header)
+        else:
+            yield from scans_of_file(header, name)
+    for part in series.values():
+        yield from scans_of_series(Series(tuple(part), Path(part[0].path).parent, alone=True), name)
+
+
 def _one_copy(headers: Sequence[Header]) -> list[list[Header]]:
     """The files of a series together; by folder where folders repeat each other's instances (copies)."""
     folders: dict[Path, list[Header]] = {}
@@ -131,7 +143,8 @@ def _volume(headers: Sequence[Header], part: list[Slice], name: str, words: str,
     files = tuple(dict.fromkeys(Path(source.path) for source in sources))
     colour = first.photometric in _COLOUR
     pixels = DicomPixels(sources, size, colour, False, keep)
-    return _scan(first, name, files, grid, colour, pixels, attributes)
+    instances = tuple(dict.fromkeys((headers[piece.file].path, headers[piece.file].sop_instance) for piece in pieces))
+    return _scan(first, name, files, grid, colour, pixels, attributes, tuple(uid for _, uid in instances))
 
 
 def _plane(header: Header, name: str, keep: object) -> Scan:
@@ -147,16 +160,16 @@ def _plane(header: Header, name: str, keep: object) -> Scan:
     if len(header.frames) > 1:
         attributes["Film"] = "yes"
     pixels = DicomPixels(sources, size, colour, not colour, keep)
-    return _scan(header, name, (Path(header.path),), grid, colour, pixels, attributes)
+    return _scan(header, name, (Path(header.path),), grid, colour, pixels, attributes, (header.sop_instance,))
 
 
 def _scan(
     header: Header, name: str, files: tuple[Path, ...], grid: Grid, colour: bool, pixels: DicomPixels,
-    attributes: Attributes,
+    attributes: Attributes, instances: tuple[str, ...],
 ) -> Scan:  # fmt: skip
     return Scan(
         name, files, "dicom", header.patient, header.study, header.series, header.modality, grid,
-        3 if colour else 1, pixels, attributes,
+        3 if colour else 1, pixels, attributes, instances,
     )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ class Scan:
     channels: int
     pixels: Pixels
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    instances: tuple[str, ...] = ()
     answers: Mapping[str, Attribute] = field(default_factory=dict)
 
 

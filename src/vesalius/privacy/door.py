@@ -1,8 +1,7 @@
 """The door of a cohort: the only code that turns identified scans and labels into stored, de-identified ones.
 
-What passes is written as it came: DICOM stays DICOM with its header de-identified and its pixel data as it
-was; volumes become NIfTI and plane images PNG that carry nothing but pixels and geometry. What was written
-is read back and compared before it counts, so that no header rule can ever bend the geometry unseen.
+What an image becomes is written by `storing.py`, which knows no cohort and may run in other processes; here
+it is moved to its place and entered into the database.
 """
 
 from __future__ import annotations
@@ -11,31 +10,28 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import pydicom
 
 from vesalius.core.case import Covariate
-from vesalius.core.errors import UnusableInput
+from vesalius.core.errors import StoreError, UnusableInput
 from vesalius.core.finding import Finding
 from vesalius.core.grid import Array, Grid, reorient
-from vesalius.formats.find import find_scans
 from vesalius.formats.names import MASK_ENDING, volume_of, without_suffix
-from vesalius.formats.nifti import write_nifti
-from vesalius.formats.raster import write_png
 from vesalius.formats.scan import Scan
 from vesalius.imaging.duplicates import perceptual_hash
 from vesalius.privacy import audit
 from vesalius.privacy.headers import HeaderCleaner
 from vesalius.privacy.identity import Identity
-from vesalius.privacy.objects import SeriesCleaner, is_secondary
-from vesalius.privacy.plain import hide_in_array
+from vesalius.privacy.objects import is_secondary
 from vesalius.privacy.profile import Profile
 from vesalius.privacy.pseudonyms import Pseudonyms
+from vesalius.privacy.storing import NO_HASH, Stored, Storer
 from vesalius.store import writer
+from vesalius.store.cohort import image_hashes, open_cohort
 
 # Acquisition attributes that are numbers or defined terms, and so can identify nobody.
 _KEPT_ATTRIBUTES = frozenset({
@@ -43,6 +39,25 @@ _KEPT_ATTRIBUTES = frozenset({
     "SliceThickness", "KVP", "ViewPosition", "ImageLaterality", "Laterality", "ImageType", "ScanningSequence",
 })  # fmt: skip
 _MOST_KNOWN = 4096  # patients whose identity is remembered from scan to scan
+
+
+@dataclass(frozen=True)
+class Order:
+    """A scan on its way in: what `storing.Storer.store` takes, and what is entered once it is done.
+
+    Args:
+        scan: the identified scan.
+        patient: identified patient key.
+        path: where its files are made.
+        identity: what earlier scans of the patient told.
+        image: what is entered into the database.
+    """
+
+    scan: Scan
+    patient: str
+    path: Path
+    identity: Identity
+    image: writer.NewImage
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,10 @@ class Door:
     profile: Profile = field(default_factory=Profile)
     admitted: dict[str, str] = field(default_factory=dict, repr=False)
     _known: dict[str, Identity] = field(default_factory=dict, repr=False)
+    _storer: Storer = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_storer", Storer(self.pseudonyms, self.profile))
 
     def image_id(self, scan: Scan) -> str:
         """The id this scan has or would have; the same content under the same name gets the same one."""
@@ -81,45 +100,65 @@ class Door:
         Raises:
             UnusableInput: the pixels do not decode, or cannot be stored without loss.
         """
+        order = self.begin(scan, role=role, patient=patient, visit=visit)
+        if order is None:
+            return False
+        try:
+            self.finish(order, self._storer.store(scan, patient, order.path, order.identity))
+        finally:
+            writer.drop(order.path)
+        return True
+
+    def begin(self, scan: Scan, *, role: str, patient: str, visit: str) -> Order | None:
+        """What must be written to bring a scan in, for `storing.Storer`; None where the cohort holds it already.
+
+        Arguments are those of `admit`.
+
+        Raises:
+            UnusableInput: it is set aside before its pixels are looked at.
+        """
         image_id = self.image_id(scan)
-        self.admitted[self.pseudonyms.patient(patient)] = patient
+        pseudonym = self.pseudonyms.patient(patient)
+        self.admitted[pseudonym] = patient
         writer.lift_quarantine(self.folder, self.pseudonyms.source(scan.name))
         if writer.has_image(self.folder, image_id):
-            return False
+            return None
         self._check_primary(scan)
-        array = scan.pixels.read()
-        case = self.pseudonyms.case(patient, visit)
-        instances = _instances(scan)
-        as_plane = scan.source == "raster"
         image = writer.NewImage(
             id=image_id,
-            case=case,
-            patient=self.pseudonyms.patient(patient),
+            case=self.pseudonyms.case(patient, visit),
+            patient=pseudonym,
             role=role,
             modality=scan.modality,
             channels=scan.channels,
             grid=self._grid(scan.grid),
-            hash=perceptual_hash(reorient(array, *scan.grid.canonical()[1:])),
+            hash=NO_HASH,
             attributes={key: value for key, value in scan.attributes.items() if key in _KEPT_ATTRIBUTES},
             sources=self._source_keys(scan.name),
-            instances=[self.pseudonyms.uid(uid) for uid in instances],
-            suffix="" if scan.source == "dicom" else ".png" if as_plane else ".nii.gz",
+            instances=[self.pseudonyms.uid(uid) for uid in scan.instances],
+            suffix="" if scan.source == "dicom" else ".png" if scan.source == "raster" else ".nii.gz",
         )
-        if scan.source == "dicom":
-            writer.put_image(self.folder, image, lambda path: self._write_dicom(path, scan, patient, array))
-        else:
-            array = hide_in_array(array, scan, patient, self.profile.pixels)
-            stored = _smallest_exact(array)
+        path = writer.beside(self.folder, image.id, image.case, image.suffix)
+        return Order(scan, patient, path, self._known.get(pseudonym, Identity()), image)
 
-            def write_file(path: Path) -> int:
-                if as_plane:
-                    write_png(path, stored)
-                else:
-                    write_nifti(path, stored if scan.channels > 1 else stored[0], scan.grid)
-                return _volume_at(path, scan, array)
+    def finish(self, order: Order, stored: Stored) -> None:
+        """Move what was written to its place and enter it."""
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[order.image.patient] = stored.identity
+        writer.put_image(self.folder, replace(order.image, hash=stored.hash), order.path, stored.volume)
 
-            writer.put_image(self.folder, image, write_file)
-        return True
+    def complete_hashes(self) -> None:
+        """Hash the images whose pixels were copied unread; a damaged one stays without."""
+        missing = {image for image, (_, _, known) in image_hashes(self.folder).items() if known == NO_HASH}
+        for image in (image for case in open_cohort(self.folder) for image in case.images) if missing else ():
+            if image.id not in missing:
+                continue
+            try:
+                array = image.pixels.read()
+            except (UnusableInput, StoreError):
+                continue
+            writer.put_hash(self.folder, image.id, perceptual_hash(reorient(array, *image.grid.canonical()[1:])))
 
     def record(self, what: str, cases: int, figures: Mapping[str, int]) -> None:
         """Enter into the audit trail what was done."""
@@ -199,27 +238,12 @@ class Door:
                 remedy="Add --secondary to let them in with their text hidden.",
             )
 
-    def _write_dicom(self, folder: Path, scan: Scan, patient: str, array: Array) -> int:
-        folder.mkdir()
-        header = self.cleaner(patient)
-        files = list(dict.fromkeys(scan.files))
-        targets = [folder / f"{number:05d}.dcm" for number in range(1, len(files) + 1)]
-        hidden = SeriesCleaner(header).write(files, targets)
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        self._known[header.patient] = header.identity
-        covered = np.zeros(array.shape[1:], bool)
-        for k, source in enumerate(getattr(scan.pixels, "sources", ())) if hidden else ():
-            for box in hidden.get((files.index(Path(source.path)), source.index), ()):
-                covered[box.left : box.right, box.top : box.bottom, k] = True
-        return _volume_at(folder, scan, array, covered)
-
 
 def _content(scan: Scan) -> list[str]:
     """What tells this scan from every other: SOP Instance UIDs, or the bytes of its files."""
     volume = volume_of(scan.name)[1]
     if scan.source == "dicom":
-        return [volume, *sorted(_instances(scan))]
+        return [volume, *sorted(scan.instances)]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in scan.files]
     return [volume, _digest(tuple(states))]
 
@@ -233,50 +257,6 @@ def _digest(states: tuple[tuple[Path, int, int], ...]) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _instances(scan: Scan) -> list[str]:
-    if scan.source != "dicom":
-        return []
-    tags = ["SOPInstanceUID"]
-    datasets = (
-        pydicom.dcmread(file, specific_tags=tags, stop_before_pixels=True, force=True)
-        for file in dict.fromkeys(scan.files)
-    )
-    return [str(dataset.get("SOPInstanceUID", "")) for dataset in datasets]
-
-
-def _volume_at(path: Path, scan: Scan, array: Array, covered: Array | None = None) -> int:
-    """Which of the volumes at `path` is this scan, by geometry and by the pixels that were not covered.
-
-    Raises:
-        UnusableInput: none is, so storing it would change it.
-    """
-    for number, stored in enumerate(found for found in find_scans(path) if isinstance(found, Scan)):
-        if stored.grid.matches(scan.grid) and _equal(stored.pixels.read(), array, covered):
-            return number
-    raise UnusableInput(
-        "The image could not be stored without changing it.",
-        remedy="Please report this kind of file; convert it to NIfTI to go on meanwhile.",
-    )
-
-
-def _equal(stored: Array, array: Array, covered: Array | None) -> bool:
-    if covered is None or not covered.any():
-        return np.array_equal(stored, array, equal_nan=True)
-    return stored.shape == array.shape and np.array_equal(stored[:, ~covered], array[:, ~covered], equal_nan=True)
-
-
-def _smallest_exact(array: Array) -> Array:
-    """The array in the narrowest type that holds every value exactly: integers where they are whole."""
-    if not np.isfinite(array).all():
-        return array.astype(np.float32)
-    if np.array_equal(array, np.rint(array)):
-        low, high = float(array.min()), float(array.max())
-        for kind in (np.uint8, np.int16, np.uint16, np.int32):
-            if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-                return array.astype(kind)
-    return array.astype(np.float32)
 
 
 def _located(rows: Sequence[sqlite3.Row]) -> list[tuple[str, str, Grid]]:

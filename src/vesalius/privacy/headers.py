@@ -84,14 +84,20 @@ class HeaderCleaner:
                 continue
         text = self.learn(dataset)
         self._clean_items(dataset, text, "")
-        dataset.PatientName = dataset.PatientID = self.patient
-        dataset.PatientIdentityRemoved = "YES"
-        dataset.LongitudinalTemporalInformationModified = _time_modified(self.profile)
-        dataset.DeidentificationMethod = "Vesalius, DICOM PS3.15 Annex E"
-        dataset.DeidentificationMethodCodeSequence = Sequence([_code(*method) for method in self.profile.methods()])
+        dataset.update(self.marks())
         dataset.preamble = b"\0" * 128
         meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.file_meta = meta
+
+    def marks(self) -> Dataset:
+        """What every file gets: the pseudonym, and the attributes that say what was done (PS3.15 E.1.1)."""
+        marks = Dataset()
+        marks.PatientName = marks.PatientID = self.patient
+        marks.PatientIdentityRemoved = "YES"
+        marks.LongitudinalTemporalInformationModified = _time_modified(self.profile)
+        marks.DeidentificationMethod = "Vesalius, DICOM PS3.15 Annex E"
+        marks.DeidentificationMethodCodeSequence = Sequence([_code(*method) for method in self.profile.methods()])
+        return marks
 
     def learn(self, dataset: Dataset) -> TextCleaner:
         """Add what this header knows of the patient; the cleaner for texts, which then knows it all."""
@@ -130,19 +136,20 @@ class HeaderCleaner:
                 creator = creators.get((number >> 16, (number >> 8) & 0xFF), "")
                 if (number & 0xFFFF) <= 0xFF:
                     continue
-                rule = _private_rule(self.profile, number, creator)
+                rule = private_rule(self.profile, number, creator)
                 if rule.action is not Action.REMOVE:
                     used.add((number >> 16 << 16) | (number >> 8 & 0xFF))
             elif number in _PIXELS:
                 continue
             else:
                 rule = decide(self.profile, number)
-            self._apply(rule, dataset, tag, text, path)
+            self.apply(rule, dataset, tag, text, path)
         for tag in [tag for tag in list(dataset.keys()) if int(tag) >> 16 & 1 and (int(tag) & 0xFFFF) <= 0xFF]:
             if int(tag) not in used:
                 del dataset[tag]
 
-    def _apply(self, rule: Rule, dataset: Dataset, tag: Any, text: TextCleaner, path: str) -> None:
+    def apply(self, rule: Rule, dataset: Dataset, tag: Any, text: TextCleaner, path: str = "") -> None:
+        """Do to one element of a data set what a rule says."""
         name = f"{path}{_name(int(tag))}"
         action = rule.action
         if action is Action.REMOVE:
@@ -153,7 +160,7 @@ class HeaderCleaner:
             self._tell(name, "replaced by the pseudonym", "names the patient")
             dataset[tag] = DataElement(tag, dictionary_VR(tag), self.patient)
             return
-        if action is Action.KEEP and self._passes(dataset.get_item(tag), text):
+        if action is Action.KEEP and self.passes(dataset.get_item(tag), text):
             self._tell(name, "kept", rule.why)
             return
         try:
@@ -167,7 +174,7 @@ class HeaderCleaner:
         else:
             self._tell(name, done, rule.why)
 
-    def _passes(self, raw: Any, text: TextCleaner) -> bool:
+    def passes(self, raw: Any, text: TextCleaner) -> bool:
         """Whether an element that is kept needs no decoding: a number or time, or a term that names nobody."""
         vr = raw.VR or (dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "UN")
         if vr in _NUMBERS:
@@ -246,7 +253,8 @@ def _unlisted(tag: int) -> Rule:
     return Rule(Action.KEEP, "not listed; a number or a defined term")
 
 
-def _private_rule(profile: Profile, tag: int, creator: str) -> Rule:
+def private_rule(profile: Profile, tag: int, creator: str) -> Rule:
+    """The rule of a private attribute of this creator."""
     if profile.keeps_private(tag, creator):
         return Rule(Action.CLEAN, "a safe private attribute (PS3.15 E.3.10)")
     return Rule(Action.REMOVE, "private, and not known to be safe")

@@ -1,14 +1,15 @@
 """From identified DICOM files to de-identified ones: the files of one series, read twice and written once.
 
 First every header is read for what it knows of the patient and every frame is searched for text; then each
-file is cleaned and written. With `--pixels keep` no pixel is decoded and files are read once.
+file is cleaned and written: copied (`copying.py`) where its pixels stay as they are, decoded where text in them
+is hidden or the file is laid out oddly. With `--pixels keep` no pixel is decoded and files are read once.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import numpy as np
 
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array
+from vesalius.formats.dicom_elements import NotPlain
 from vesalius.formats.dicom_header import lenient
 from vesalius.formats.dicom_pixels import decoded
 from vesalius.formats.dicom_values import DAMAGED, text, whole
 from vesalius.privacy.burned import Frame, TextFinder, sensitive_reading
 from vesalius.privacy.codestream import strip_pixel_data
+from vesalius.privacy.copying import FileCopier
 from vesalius.privacy.headers import HeaderCleaner
 from vesalius.privacy.hiding import hide
 from vesalius.privacy.ocr import Box, read_text
@@ -36,19 +39,36 @@ _SHEET = re.compile(
 Hidden = dict[Frame, list[Box]]
 
 
+@dataclass(frozen=True)
+class Written:
+    """What became of the files of a series.
+
+    Args:
+        hidden: rectangles by (file, frame).
+        copied: whether every file's pixel data are the bytes that they were.
+    """
+
+    hidden: Hidden
+    copied: bool
+
+
 @dataclass
 class SeriesCleaner:
-    """De-identifies the files of one series.
+    """De-identifies the files of one series, and then of others of the same patient.
 
     Args:
         header: for the patient of the series; it learns what each file knows.
     """
 
     header: HeaderCleaner
+    _copier: FileCopier = field(init=False)
     _declared: bool = False
 
-    def write(self, files: Sequence[Path], targets: Sequence[Path]) -> Hidden:
-        """Write each file de-identified; what was hidden, by (file, frame).
+    def __post_init__(self) -> None:
+        self._copier = FileCopier(self.header)
+
+    def write(self, files: Sequence[Path], targets: Sequence[Path]) -> Written:
+        """Write each file de-identified.
 
         Raises:
             UnusableInput: a header or its pixels are damaged, so that nobody can say what is in them.
@@ -57,18 +77,32 @@ class SeriesCleaner:
         hidden: Hidden = {}
         if mode is not PixelMode.KEEP:
             hidden = self._search(files)
+        copied = True
         for number, (file, target) in enumerate(zip(files, targets, strict=True)):
+            boxes = {frame: boxes for (n, frame), boxes in hidden.items() if n == number}
             with lenient():
                 try:
-                    dataset = open_dataset(file)
-                    self.clean(dataset, {frame: boxes for (n, frame), boxes in hidden.items() if n == number})
-                    dataset.save_as(target, enforce_file_format=True)
+                    if boxes or not self._copy(file, target):
+                        copied = False
+                        dataset = open_dataset(file)
+                        self.clean(dataset, boxes)
+                        dataset.save_as(target, enforce_file_format=True)
                 except DAMAGED as error:
                     raise UnusableInput(
                         f"The DICOM header is damaged, so it cannot be de-identified ({type(error).__name__}).",
                         remedy="Send the object again from its source.",
                     ) from error
-        return hidden
+        return Written(hidden, copied)
+
+    def _copy(self, file: Path, target: Path) -> bool:
+        """Write the file without decoding its pixels, where that can be done."""
+        if Option.GRAPHICS in self.header.profile.options:
+            return False  # overlays are looked at
+        try:
+            self._copier.copy(file).write(target)
+        except NotPlain:
+            return False
+        return True
 
     def clean(self, dataset: Any, boxes: dict[int, list[Box]]) -> None:
         """Header, streams, overlays and rectangles of one file, in place."""

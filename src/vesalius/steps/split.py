@@ -69,8 +69,9 @@ def split(
         column = OFFICIAL_SPLIT  # a data set with a split of its own keeps it
     if len(study.patients) < 2:
         raise UsageError("A split needs at least two patients.", remedy="Ingest more patients.", file=folder)
-    hashes = image_hashes(folder)
     door = Door(folder, Pseudonyms(load_key()))
+    door.complete_hashes()
+    hashes = image_hashes(folder)
     pairs = near_duplicate_cases(hashes)
     if column is not None:
         given: Mapping[str, str] | None = _from_column(study, column)
@@ -103,7 +104,7 @@ def near_duplicate_cases(hashes: Mapping[str, tuple[str, str, bytes]]) -> list[t
     """Pairs of cases, of whatever patients, that have images which look alike."""
     from vesalius.imaging.duplicates import near_duplicates
 
-    pairs = near_duplicates({image: entry[2] for image, entry in hashes.items()})
+    pairs = near_duplicates({image: entry[2] for image, entry in hashes.items() if entry[2]})
     cases = {tuple(sorted((hashes[first][0], hashes[second][0]))) for first, second in pairs}
     return sorted((first, second) for first, second in cases if first != second)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,25 +50,31 @@ def has_image(folder: Path, image_id: str) -> bool:
         return connection.execute("SELECT 1 FROM images WHERE id = ?", (image_id,)).fetchone() is not None
 
 
-def put_image(folder: Path, image: NewImage, write: Callable[[Path], int]) -> None:
-    """Write an image's files beside, rename them into place, then enter the image into the database.
+def beside(folder: Path, image_id: str, case: str, suffix: str) -> Path:
+    """Where the files of an image are made before they are moved to their place; nothing is there yet."""
+    path = folder / "images" / case / f".new-{image_id}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(path)
+    return path
+
+
+def drop(path: Path) -> None:
+    """Remove what was made beside and is not wanted."""
+    _remove(path)
+
+
+def put_image(folder: Path, image: NewImage, made: Path, volume: int) -> None:
+    """Move an image's files from beside to their place, then enter the image into the database.
 
     A kill between the two leaves files that no row names; the next run writes them again.
 
     Args:
-        write: makes the file or fills the folder at the path that it is given, and returns which of the
-            volumes found there is this image.
+        made: the path from `beside`.
+        volume: which of the volumes found there is this image.
     """
-    place = folder / "images" / image.case / (image.id + image.suffix)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.parent / f".new-{image.id}{image.suffix}"
-    _remove(beside)
-    try:
-        volume = write(beside)
-        _remove(place)
-        beside.rename(place)
-    finally:
-        _remove(beside)
+    place = made.with_name(image.id + image.suffix)
+    _remove(place)
+    made.rename(place)
     with transaction(folder) as connection:
         connection.execute("INSERT OR IGNORE INTO cases VALUES (?, ?)", (image.case, image.patient))
         connection.execute(
@@ -83,6 +89,12 @@ def put_image(folder: Path, image: NewImage, write: Callable[[Path], int]) -> No
         connection.executemany(
             "INSERT OR IGNORE INTO instances VALUES (?, ?)", [(uid, image.id) for uid in image.instances]
         )
+
+
+def put_hash(folder: Path, image_id: str, digest: bytes) -> None:
+    """Enter the perceptual hash of an image that came in without."""
+    with transaction(folder) as connection:
+        connection.execute("UPDATE images SET hash = ? WHERE id = ?", (digest, image_id))
 
 
 def put_label(folder: Path, case: str, image_id: str, array: Array, grid: Grid) -> None:
