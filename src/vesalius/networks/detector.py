@@ -100,7 +100,7 @@ class DetectorOfVolumes(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """As the planar network's, with k = 1 last."""
-        heat, size = self.planar(image.squeeze(-1))
+        heat, size = self.planar(image[..., 0])
         return heat.unsqueeze(-1), size.unsqueeze(-1)
 
 

@@ -1,0 +1,127 @@
+"""A bundle that finds lesions: the bedside's `Model` for places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vesalius.core.errors import BundleError, UnusableInput
+from vesalius.core.finding import Box, Finding
+from vesalius.core.image import Image
+from vesalius.core.protocols import Prediction
+from vesalius.imaging.contrast import ViewRecipe, view
+from vesalius.imaging.resample import Float32
+from vesalius.inference.candidates import candidates
+from vesalius.inference.heat import HeatGeometry, heat_map
+from vesalius.inference.second_look import SecondLook, features
+from vesalius.inference.session import Session
+from vesalius.store.bundle import Bundle
+
+_MOST = 10  # findings per image and class
+
+
+class Detector:
+    """Answers with boxes in the inputs' own index space. One loaded network serves many cases.
+
+    Args:
+        bundle: a verified bundle whose card has the task "detection".
+        threads: processor threads; all that this process may use if left out.
+
+    Raises:
+        BundleError: the card or the graph cannot be used.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self._bundle = bundle
+        try:
+            self._recipe = ViewRecipe.from_json(bundle.card["preparation"]["view"])
+            network = bundle.card["network"]
+            self._geometry = HeatGeometry(
+                _triple(network["stride"]), _triple(network["multiple"]),
+                tuple(sorted({int(axis) for axis in network["mirror_axes"]})),
+            )  # fmt: skip
+            look = bundle.card.get("second_look")
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError("The card's network cannot be read.", remedy="Fit again.", file=bundle.folder) from error
+        sizes = (*self._geometry.stride, *self._geometry.multiple)
+        if min(sizes) < 1 or max(sizes) > 1024 or not set(self._geometry.mirror_axes) <= {0, 1, 2}:
+            raise BundleError("The card's network makes no sense.", remedy="Fit again.", file=bundle.folder)
+        self._look = SecondLook.from_json(look) if look else None
+        self._names = tuple(str(item["name"]) for item in bundle.card["classes"])
+        self._session = Session(bundle, threads, ("heat", "size"))
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The bundle's card."""
+        return self._bundle.card
+
+    @property
+    def version(self) -> str:
+        """The first 12 digits of the bundle's digest: what a written answer says it came from."""
+        return self._bundle.digest[:12]
+
+    def verify(self) -> float:
+        """Largest difference from the training side on the bundle's check volume; see `Session.verify`."""
+        return self._session.verify()
+
+    def predict(self, images: Sequence[Image]) -> Prediction:
+        """Find lesions in every image of one case.
+
+        Args:
+            images: intensity images, planes or volumes as the detector was fitted on.
+
+        Returns:
+            A prediction whose `findings` have a `Box` each, the most certain first, at most 10 per image and
+            class. Scores are 0..1. `details` holds `images` (ids that were looked at) and `aside` (reason by
+            image id, for those of several that could not be used).
+
+        Raises:
+            UnusableInput: none of the images can be used.
+        """
+        found: list[Finding] = []
+        seen: list[str] = []
+        aside: dict[str, str] = {}
+        for image in images:
+            try:
+                found += self._findings(image)
+                seen.append(image.id)
+            except UnusableInput as error:
+                if len(images) == 1:
+                    raise
+                aside[image.id] = error.what
+        if not seen:
+            raise UnusableInput("None of the case's images can be used.", remedy="; ".join(sorted(set(aside.values()))))
+        found.sort(key=lambda finding: -finding.score)
+        return Prediction(findings=tuple(found), details={"images": seen, "aside": aside})
+
+    def _findings(self, image: Image) -> list[Finding]:
+        if (image.grid.shape[2] == 1) != (self._geometry.stride[2] == 1):
+            kind = "planes" if self._geometry.stride[2] == 1 else "volumes"
+            raise UnusableInput(f"The model looks at {kind}.", remedy="Give images like those it was fitted on.")
+        seen = view(image, self._recipe)
+        heat, sizes = heat_map(seen.array, self._run, self._geometry)
+        if len(heat) != len(self._names):
+            raise BundleError(
+                f"The network gives {len(heat)} classes; its card names {len(self._names)}.", remedy="Fit again."
+            )
+        findings = []
+        for name, one in zip(self._names, heat, strict=True):
+            found = candidates(one, sizes, self._geometry.stride)
+            score = found.heat
+            if self._look is not None:
+                score = self._look.scores(features(seen.array, one, found, self._geometry.stride))
+            for number in np.argsort(-score, kind="stable")[:_MOST]:
+                centre, size = seen.to_source(found.centres[number], found.sizes[number])
+                findings.append(Finding(name, float(np.clip(score[number], 0, 1)), Box(image.id, centre, size)))
+        return findings
+
+    def _run(self, batch: Float32) -> tuple[Float32, Float32]:
+        heat, size = self._session.run_all(batch)
+        return heat, size
+
+
+def _triple(values: Sequence[int]) -> tuple[int, int, int]:
+    i, j, k = (int(value) for value in values)
+    return i, j, k

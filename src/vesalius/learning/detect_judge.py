@@ -1,0 +1,153 @@
+"""Fit the second look on out-of-fold candidates, and keep it only where it helps there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vesalius.core.grid import Array
+from vesalius.inference.candidates import Candidates
+from vesalius.inference.second_look import FEATURES, SecondLook
+from vesalius.learning.detect_data import LookedOver
+from vesalius.learning.detect_lesson import hits
+
+ALARMS_PER_IMAGE = (0.5, 1.0, 2.0, 4.0)  # false positives per image at which sensitivities are averaged
+_FOLDS = 5
+_LEAST_HITS = 12  # fewer hit lesions cannot carry more than the heat alone
+_STRENGTH = 0.02  # C of the logistic regression: features are many, lesions few
+_TREES = {"n_estimators": 80, "learning_rate": 0.05, "max_depth": 2, "subsample": 0.6, "min_samples_leaf": 20}
+
+Fit = Callable[[Array, Array], SecondLook]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Candidates of one class on one image, found by a network that never saw its patient.
+
+    Args:
+        image: with its lesions.
+        of_class: from 0.
+        found: the candidates.
+        table: their features.
+    """
+
+    image: LookedOver
+    of_class: int
+    found: Candidates
+    table: Array
+
+    @property
+    def hit(self) -> Array:
+        """(n, lesions) which candidate lies in which lesion of the class."""
+        rows = [hits(self.image, place, self.of_class) for place in self.found.centres]
+        return np.array(rows, bool).reshape(len(self.found), len(self.image.classes))
+
+
+def fit_second_look(judged: Sequence[Judged], seed: int) -> tuple[SecondLook | None, list[str]]:
+    """The classifier that does best on patients it was not fitted on, and what was measured, in words."""
+    truth = np.concatenate([item.hit.any(1) for item in judged])
+    lesions = int(sum(item.hit.any(0).sum() for item in judged))
+    if truth.all() or not truth.any():
+        return None, ["The candidates are scored by the heat alone: there was nothing to learn from."]
+    ways: dict[str, Fit] = {"the heat alone": heat_only}
+    if lesions >= _LEAST_HITS:
+        ways |= {
+            "heat and features, regression": lambda table, hit: regression(table, hit),
+            "heat and features, regression and trees": lambda table, hit: with_trees(table, hit, seed),
+        }
+    measured = {name: sensitivities(judged, _outside(judged, fit, seed)) for name, fit in ways.items()}
+    best = max(measured, key=lambda name: float(np.mean(measured[name])))
+    table = np.concatenate([item.table for item in judged])
+    said = [_sentence(name, found) for name, found in measured.items()]
+    return ways[best](table, truth), [*said, f"Candidates are scored by {best}."]
+
+
+def _sentence(name: str, found: Array) -> str:
+    each = ", ".join(f"{value:.2f} at {rate:g}" for value, rate in zip(found, ALARMS_PER_IMAGE, strict=True))
+    return f"Out of fold, {name}: sensitivity {each} false positives per image."
+
+
+def _outside(judged: Sequence[Judged], fit: Fit, seed: int) -> list[Array]:
+    """Scores of every item by classifiers that never saw its patient."""
+    patients = sorted({item.image.patient for item in judged})
+    order = np.random.default_rng(seed).permutation(len(patients))
+    fold = {patients[n]: place % _FOLDS for place, n in enumerate(order)}
+    scores: list[Array] = [np.zeros(0)] * len(judged)
+    for number in range(_FOLDS):
+        inner = [item for item in judged if fold[item.image.patient] != number]
+        truth = np.concatenate([item.hit.any(1) for item in inner]) if inner else np.zeros(0, bool)
+        if not truth.any() or truth.all():
+            continue
+        look = fit(np.concatenate([item.table for item in inner]), truth)
+        for place, item in enumerate(judged):
+            if fold[item.image.patient] == number:
+                scores[place] = look.scores(item.table)
+    return [
+        score if len(score) == len(item.found) else item.found.heat for score, item in zip(scores, judged, strict=True)
+    ]
+
+
+def sensitivities(judged: Sequence[Judged], scores: Sequence[Array]) -> Array:
+    """Share of lesions found at each of `ALARMS_PER_IMAGE`; a second hit on a lesion counts as nothing."""
+    rows, lesions = [], 0
+    for item, score in zip(judged, scores, strict=True):
+        mine = item.image.classes == item.of_class
+        found = np.zeros(len(mine), bool)
+        lesions += int(mine.sum())
+        hit = item.hit
+        for number in np.argsort(-score, kind="stable"):
+            new = int((hit[number] & ~found).sum())
+            found |= hit[number]
+            if new or not hit[number].any():
+                rows.append((score[number], new))
+    rows.sort(key=lambda row: -row[0])
+    right = np.cumsum([new for _, new in rows])
+    wrong = np.cumsum([new == 0 for _, new in rows]) / max(1, len({item.image.image for item in judged}))
+    at = [right[wrong <= rate][-1] if (wrong <= rate).any() else 0 for rate in ALARMS_PER_IMAGE]
+    return np.array(at) / max(1, lesions)
+
+
+def heat_only(table: Array, truth: Array) -> SecondLook:
+    """The heat, brought to a probability; its order is kept."""
+    weights = np.zeros(len(FEATURES))
+    slope, bias = _logistic(table[:, :1], truth, 1.0)
+    weights[0] = max(float(slope[0]), 1e-3)
+    return SecondLook(np.zeros(len(FEATURES)), np.ones(len(FEATURES)), weights, bias)
+
+
+def regression(table: Array, truth: Array) -> SecondLook:
+    """Logistic regression on all features."""
+    mean, scale = table.mean(0), np.maximum(table.std(0), 1e-6)
+    weights, bias = _logistic((table - mean) / scale, truth, _STRENGTH)
+    return SecondLook(mean, scale, weights, bias)
+
+
+def with_trees(table: Array, truth: Array, seed: int, share: float = 0.5) -> SecondLook:
+    """The regression, and boosted trees that count for `share`."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    straight = regression(table, truth)
+    boosted = GradientBoostingClassifier(random_state=seed, **_TREES).fit(table, truth)
+    start = float(np.log(truth.mean() / (1 - truth.mean())))
+    trees = tuple(_plain(tree[0].tree_, float(_TREES["learning_rate"])) for tree in boosted.estimators_)
+    return SecondLook(straight.mean, straight.scale, straight.weights, straight.bias, trees, start, share)
+
+
+def _plain(tree: Any, rate: float) -> dict[str, Array]:
+    leaf = tree.children_left < 0
+    return {
+        "feature": np.where(leaf, -1, tree.feature).astype(int), "threshold": np.where(leaf, 0.0, tree.threshold),
+        "left": np.where(leaf, 0, tree.children_left).astype(int),
+        "right": np.where(leaf, 0, tree.children_right).astype(int),
+        "value": np.where(leaf, tree.value[:, 0, 0] * rate, 0.0),
+    }  # fmt: skip
+
+
+def _logistic(table: Array, truth: Array, strength: float) -> tuple[Array, float]:
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=strength, max_iter=2000).fit(table, truth)
+    return np.asarray(fitted.coef_[0], float), float(fitted.intercept_[0])

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from vesalius.core.case import Case  # noqa: E402
+from vesalius.core.cohort import Cohort  # noqa: E402
+from vesalius.core.errors import UsageError  # noqa: E402
+from vesalius.core.finding import Box, Finding, Point  # noqa: E402
+from vesalius.core.grid import Grid  # noqa: E402
+from vesalius.core.image import Image, Kind  # noqa: E402
+from vesalius.core.progress import Silent  # noqa: E402
+from vesalius.core.protocols import Fitted  # noqa: E402
+from vesalius.imaging.contrast import ViewRecipe, view  # noqa: E402
+from vesalius.inference.detector import Detector  # noqa: E402
+from vesalius.inference.heat import HeatGeometry, heat_map  # noqa: E402
+from vesalius.inference.second_look import FEATURES, SecondLook  # noqa: E402
+from vesalius.learning.detect import fit_detection  # noqa: E402
+from vesalius.learning.detect_data import LesionPatches, look_over, target_of  # noqa: E402
+from vesalius.learning.detect_judge import with_trees  # noqa: E402
+from vesalius.learning.detect_lesson import detection_loss, runner  # noqa: E402
+from vesalius.learning.detect_plan import DetectPlan, first_plan  # noqa: E402
+from vesalius.learning.study import FitSettings  # noqa: E402
+from vesalius.measures.target import Target, find_target  # noqa: E402
+from vesalius.networks.detector import detector  # noqa: E402
+from vesalius.store.bundle import open_bundle, write_bundle  # noqa: E402
+
+LESION = Target("lesion", "places", ("lesion",))
+
+
+@dataclass(frozen=True)
+class Held:
+    array: np.ndarray
+
+    def read(self) -> np.ndarray:
+        return self.array
+
+
+def image_of(array: np.ndarray, name: str, spacing: tuple[float, float, float] | None = None) -> Image:
+    affine = np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0])
+    grid = Grid(array.shape[1:], affine, None, spacing is not None, "mm" if spacing else "pixel")
+    return Image(name, grid, "image", Kind.INTENSITY, "", len(array), Held(array))
+
+
+def lesion_case(number: int, shape: tuple[int, int, int], lesions: int, channels: int = 1) -> Case:
+    """Noise with bright balls of radius 5."""
+    rng = np.random.default_rng(number)
+    array = rng.normal(100, 10, (channels, *shape)).astype(np.float32)
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"))
+    name, findings = f"i{number}", []
+    for _ in range(lesions):
+        centre = np.array([rng.integers(8, n - 8) if n > 16 else 0 for n in shape])
+        array[:, np.square(grid - centre.reshape(3, 1, 1, 1)).sum(0) <= 25] += 60
+        place = Point(name, tuple(float(c) for c in centre), 5.0)
+        findings.append(Finding("lesion", place=place, attributes={"kind": "round"}))
+    image = image_of(array, name, (1.0, 1.0, 1.0) if shape[2] > 1 else None)
+    return Case(f"c{number}", f"p{number // 2}", (image,), tuple(findings), {}, frozenset([name]))
+
+
+def cohort_of(tmp_path: Path, shape: tuple[int, int, int], count: int, channels: int = 1) -> Cohort:
+    cases = tuple(lesion_case(n, shape, n % 3, channels) for n in range(count))
+    return Cohort("balls", tmp_path / "cohort", cases, digest="d")
+
+
+def fit(cohort: Cohort, tmp_path: Path, target: Target = LESION, **changes: object) -> Fitted:
+    settings = FitSettings(**{"minutes": 0.1, "inputs": (), "device": "cpu", "threads": 1, **changes})  # type: ignore[arg-type]
+    return fit_detection(cohort, cohort.cases, settings, tmp_path / "work", Silent(), target)
+
+
+def loaded(fitted: Fitted, folder: Path, target: Target = LESION) -> Detector:
+    classes = [{"value": n, "name": name, "code": None} for n, name in enumerate(target.classes, 1)]
+    card = {
+        "name": "m", "task": "detection", "research_only": "yes", "inputs": [], "classes": classes, **fitted.card,
+    }  # fmt: skip
+    return Detector(open_bundle(write_bundle(folder, fitted.files, card)), 1)
+
+
+def test_planes_are_learned_and_found_at_the_bedside(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path, (64, 72, 1), 12)
+    fitted = fit(cohort, tmp_path, minutes=0.2)
+    model = loaded(fitted, tmp_path / "model")
+    assert model.verify() < 1e-3
+    hit = 0
+    for number in (103, 104, 106, 107):
+        case = lesion_case(number, (64, 72, 1), 1)
+        answer = model.predict(case.images)
+        scores = [finding.score for finding in answer.findings]
+        assert scores == sorted(scores, reverse=True) and len(scores) <= 10
+        best = answer.findings[0].place
+        assert isinstance(best, Box) and best.image_id == case.images[0].id
+        wanted = case.findings[0].place
+        assert isinstance(wanted, Point)
+        hit += bool(np.hypot(*np.subtract(best.centre, wanted.centre)[:2]) <= 5)
+    assert hit >= 3
+    assert any("Out of fold" in sentence for sentence in fitted.card["sentences"])
+
+
+def test_volumes_and_several_classes(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path, (40, 36, 32), 6)
+    cases = tuple(
+        replace(case, findings=tuple(replace(f, name="b" if n % 2 else "a") for f in case.findings))
+        for n, case in enumerate(cohort.cases)
+    )
+    cohort = replace(cohort, cases=cases)
+    target = find_target(cohort, "a,b", places=True)
+    model = loaded(fit(cohort, tmp_path, target), tmp_path / "model", target)
+    answer = model.predict(cases[1].images)
+    assert {finding.name for finding in answer.findings} <= {"a", "b"}
+    flat = lesion_case(1, (64, 64, 1), 1)
+    with pytest.raises(Exception, match="volumes"):
+        model.predict(flat.images)
+
+
+def test_without_a_lesion_nothing_can_be_learned(tmp_path: Path) -> None:
+    cases = tuple(lesion_case(n, (40, 40, 1), 0) for n in range(4))
+    with pytest.raises(UsageError, match="no lesion"):
+        fit(Cohort("none", tmp_path, cases), tmp_path)
+
+
+def test_one_patient_and_blank_images(tmp_path: Path) -> None:
+    blank = image_of(np.zeros((1, 64, 64, 1), np.float32), "blank")
+    cases = (lesion_case(1, (64, 64, 1), 1), Case("cb", "pb", (blank,), (), {}, frozenset(["blank"])))
+    fitted = fit(Cohort("few", tmp_path, cases), tmp_path, minutes=0.05)
+    assert any("left out" in sentence for sentence in fitted.card["sentences"])
+    only = Case("cb", "pb", (blank,), (Finding("lesion", place=Point("blank", (30.0, 30.0, 0.0), 5.0)),), {},
+                frozenset(["blank"]))  # fmt: skip
+    with pytest.raises(UsageError, match="can be used"):
+        fit(Cohort("blank", tmp_path, (only,)), tmp_path)
+
+
+def test_a_stored_plan_gives_the_same_weights(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path, (64, 64, 1), 6, channels=3)
+    first = fit(cohort, tmp_path, minutes=0.02, folds=2)
+    again = fit(cohort, tmp_path, minutes=0.01, plan=first.card["plan"])
+    assert first.files["weights.safetensors"] == again.files["weights.safetensors"]
+    assert DetectPlan.from_json(first.card["plan"]).folds == 2
+    with pytest.raises(UsageError, match="plan"):
+        fit(cohort, tmp_path, plan={"format": 1})
+
+
+def test_resolution_follows_the_lesions() -> None:
+    def plan(shape: tuple[int, int, int], width: float) -> DetectPlan:
+        case = Case("c", "p", (image_of(np.zeros((1, *shape), np.uint8), "i"),), (), {}, frozenset("i"))
+        return first_plan([(case, {"i": [(0, Box("i", (9.0, 9.0, 0.0), (width, width, 1.0)))]})], 1, "cpu", 1)
+
+    assert plan((1024, 1024, 1), 84.0).view.spacing[0] == 4
+    assert plan((1024, 1024, 1), 8.0).view.spacing[0] == 1
+    assert plan((200, 200, 1), 150.0).view.spacing[0] == 1
+    assert plan((8000, 6000, 1), 800.0).view.spacing[0] == 38
+
+
+def test_heat_is_highest_where_the_lesion_is(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path, (64, 64, 1), 3)
+    images, _ = look_over(cohort, [(c, LESION.places(c)) for c in cohort.cases], ViewRecipe((1, 1, 1)), Silent())
+    image = images[1]
+    heat, sizes = target_of(image, (0, 0, 0), image.shape, 1)
+    assert np.unravel_index(heat[0].argmax(), image.shape) == tuple(image.centres[0].astype(int))
+    assert heat.max() == pytest.approx(1.0) and np.exp(sizes[0]).max() == pytest.approx(10.0)
+    plan = first_plan([(c, LESION.places(c)) for c in cohort.cases], 1, "cpu", 1)
+    patches = LesionPatches(images, (32, 32, 1), 4, 1, 0, plan.augmentation)
+    seen, wanted, lengths, weight = patches.draw(7)
+    again = patches.draw(7)
+    assert all(torch.equal(a, b) for a, b in zip((seen, wanted, lengths, weight), again, strict=True))
+    assert seen.shape == (4, 4, 32, 32, 1) and wanted.shape == (4, 1, 16, 16, 1) and 0 <= wanted.min()
+    perfect = torch.where(wanted > 0.5, 8.0, -8.0)
+    none = torch.full_like(wanted, -8.0)
+    assert detection_loss(perfect, lengths, wanted, lengths, weight) < detection_loss(
+        none, lengths, wanted, lengths, weight
+    )
+
+
+def test_tiles_answer_as_the_whole_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = detector(4, 1, 2, (4, 4, 4)).eval()
+    geometry = HeatGeometry((2, 2, 1), (8, 8, 1), (0,))
+    array = np.random.default_rng(0).normal(size=(4, 150, 90, 1)).astype(np.float32)
+    whole, sizes = heat_map(array, runner(network, "cpu"), geometry)
+    monkeypatch.setattr("vesalius.inference.heat._TILE", {True: (64, 64, 1), False: (64, 64, 64)})
+    tiled, tiled_sizes = heat_map(array, runner(network, "cpu"), geometry)
+    assert whole.shape == (1, 75, 45, 1)
+    np.testing.assert_allclose(whole[:, 4:-4, 4:-4], tiled[:, 4:-4, 4:-4], atol=1e-4)
+    np.testing.assert_allclose(sizes[:, 4:-4, 4:-4], tiled_sizes[:, 4:-4, 4:-4], atol=1e-3)
+
+
+def test_trees_as_plain_numbers_score_as_the_library_does() -> None:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    from vesalius.learning.detect_judge import _TREES
+
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(300, len(FEATURES)))
+    truth = table[:, 0] + 0.5 * rng.normal(size=300) > 1
+    ours = with_trees(table, truth, 3, share=1.0)
+    library = GradientBoostingClassifier(random_state=3, **_TREES).fit(table, truth)
+    np.testing.assert_allclose(ours.scores(table), library.predict_proba(table)[:, 1], atol=1e-5)
+    again = SecondLook.from_json(ours.as_json())
+    np.testing.assert_allclose(again.scores(table), ours.scores(table))
+
+
+def test_a_view_and_back() -> None:
+    rng = np.random.default_rng(0)
+    image = image_of(rng.normal(size=(1, 50, 41, 30)).astype(np.float32), "v", (-1.0, 2.0, 3.0))
+    seen = view(image, ViewRecipe((2.5, 2.5, 3.0)))
+    place, size = seen.to_view((10.0, 20.0, 5.0), (4.0, 5.0, 6.0))
+    centre, back = seen.to_source(place, size)
+    assert centre == pytest.approx((10.0, 20.0, 5.0)) and back == pytest.approx((4.0, 5.0, 6.0))
