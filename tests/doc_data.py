@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from making import volume, write_nifti
 from vesalius.core.grid import Grid
@@ -25,10 +26,13 @@ def make(folder: Path, patients: int = 10) -> None:
     masks/patient_01/T1.nii.gz …  1 and 2
     new_scans/patient_90/T1       one more patient
     images/case_00.nii.gz …       plain NIfTI, with labels/ and patients.csv beside
+    films/round/film_00.png …     planes with a spot each or none, in folders by its shape; films.csv and spots.csv
+    new_films/film_90.png …       two more
     """
     for number in range(1, patients + 1):
         _write_patient(folder / "scans", folder / "masks", number)
     _write_patient(folder / "new_scans", None, 90)
+    _write_films(folder)
     with (folder / "patients.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", "patient", "age", "part"])
@@ -38,6 +42,34 @@ def make(folder: Path, patients: int = 10) -> None:
             write_nifti(folder / "labels" / f"case_{number:02d}.nii.gz", label)
             part = "test" if number // 2 == 3 else "train"
             table.writerow([f"case_{number:02d}", f"P{number // 2}", 40 + 3 * (number // 2), part])
+
+
+def _write_films(folder: Path, films: int = 36) -> None:
+    shapes = ("round", "long", "none")
+    tables = [["input", "patient", "shape"]], [["input", "class", "x", "y", "width", "height"]]
+    for number in [*range(films), 90, 91]:
+        shape = shapes[number % 3]
+        name = f"film_{number:02d}"
+        place = folder / "new_films" if number >= 90 else folder / "films" / shape
+        x, y = _write_film(place / f"{name}.png", shape, number)
+        tables[0].append([name, f"F{number // 2}", shape])
+        tables[1].append([name, *([] if shape == "none" else ["spot", x, y, 12, 12])])
+    for table, rows in zip(("films.csv", "spots.csv"), tables, strict=True):
+        with (folder / table).open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+
+def _write_film(path: Path, shape: str, seed: int) -> tuple[int, int]:
+    """A plane of 64 x 64 with a bright spot of this shape; returns its centre."""
+    rng = np.random.default_rng(seed)
+    x, y = (int(value) for value in rng.integers(14, 50, 2))
+    across, down = np.meshgrid(np.arange(64), np.arange(64))
+    wide = {"round": (5.0, 5.0), "long": (2.5, 9.0), "none": (1.0, 1.0)}[shape]
+    spot = np.hypot((across - x) / wide[0], (down - y) / wide[1]) < 1
+    pixels = rng.normal(90, 12, (64, 64)) + 70 * spot * (shape != "none")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return x, y
 
 
 def _write_patient(scans: Path, masks: Path | None, number: int) -> None:

@@ -88,11 +88,13 @@ def model(data: Path, study: Path) -> Path:
 @pytest.fixture
 def place(tmp_path: Path, data: Path) -> Path:
     """A fresh copy of the data for one page."""
-    for name in ("scans", "masks", "new_scans", "images", "labels", "patients.csv", ".key"):
-        if (data / name).is_dir():
-            shutil.copytree(data / name, tmp_path / name)
-        elif (data / name).exists():
-            shutil.copy(data / name, tmp_path / name)
+    for entry in data.iterdir():
+        if entry.name in ("study", "model"):
+            continue  # pages that want these say so
+        if entry.is_dir():
+            shutil.copytree(entry, tmp_path / entry.name)
+        else:
+            shutil.copy(entry, tmp_path / entry.name)
     return tmp_path
 
 
