@@ -199,7 +199,8 @@ def _header(path: Path, dataset: Any, file: BinaryIO) -> Header | None:
     samples = whole(dataset, "SamplesPerPixel") or 1
     count = max(whole(dataset, "NumberOfFrames"), 1)
     _check_pixels(dataset, file, syntax, rows * columns * samples * count)
-    attributes = attributes_of(dataset, sop_class)
+    quick = isinstance(dataset, QuickHeader)
+    attributes = dataset.attributes(sop_class) if quick else attributes_of(dataset, sop_class)
     modality = text(dataset, "Modality")
     frames, spatial = frames_of(dataset, count)
     if count > 1 and not spatial and modality in _CROSS_SECTIONAL and "SecondaryCapture" not in attributes:

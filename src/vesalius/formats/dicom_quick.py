@@ -7,14 +7,19 @@ in the bytes of the file; pydicom decodes what was not met before, so that both 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from vesalius.formats.dicom_elements import Element, Layout
+from vesalius.formats.dicom_values import ATTRIBUTE_KEYWORDS, attributes_of
+from vesalius.formats.scan import Attribute
 
 _LONGEST_REMEMBERED = 1024  # bytes of a value
 _CHARACTER_SET = 0x00080005
+# Functional groups, and where makers keep the diffusion weighting: these depend on more than their own bytes.
+_ELSEWHERE = frozenset({0x52009229, 0x52009230, 0x0019100C, 0x20011003, 0x00431039})
+_MOST_ATTRIBUTES = 512
+_attributes: dict[tuple[str, bool, tuple[bytes, ...]], dict[str, Attribute]] = {}
 
 
 class Value(NamedTuple):
@@ -48,11 +53,19 @@ class QuickHeader:
     def __getitem__(self, tag: tuple[int, int]) -> Value:
         return Value(self._decoded(self._at[_tag(tag)]))
 
-    def raw(self, tags: Sequence[int]) -> tuple[bytes, ...]:
-        """The bytes of these elements, heads included; b"" where one is missing."""
+    def attributes(self, sop_class: str) -> dict[str, Attribute]:
+        """`attributes_of` this header; worked out once for equal bytes."""
+        if not _ELSEWHERE.isdisjoint(self._at):
+            return attributes_of(self, sop_class)
         data, at = self._data, self._at
-        found = (at.get(tag) for tag in tags)
-        return tuple(b"" if one is None else data[one.start : one.stop] for one in found)
+        raw = tuple(data[one.start : one.stop] for tag in _attribute_tags() if (one := at.get(tag)) is not None)
+        key = (sop_class, self._implicit, raw)
+        found = _attributes.get(key)
+        if found is None:
+            if len(_attributes) >= _MOST_ATTRIBUTES:
+                _attributes.clear()
+            found = _attributes[key] = attributes_of(self, sop_class)
+        return dict(found)
 
     def _decoded(self, element: Element) -> Any:
         tag, vr, _, start, stop = element
@@ -121,6 +134,11 @@ def _tag(name: str | tuple[int, int]) -> int:
         return name[0] << 16 | name[1]
     tag = tag_for_keyword(name)
     return -1 if tag is None else tag
+
+
+@cache
+def _attribute_tags() -> tuple[int, ...]:
+    return tuple(sorted({_tag(keyword) for keyword in ATTRIBUTE_KEYWORDS}))
 
 
 @cache

@@ -31,6 +31,12 @@ _NUMBERS = (
     "EchoTrainLength",
 )  # fmt: skip
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# Every element that `attributes_of` reads, besides functional groups and private ones.
+ATTRIBUTE_KEYWORDS = (
+    *_TEXTS, *_NUMBERS, "ImageType", "ImageLaterality", "Laterality", "ViewCodeSequence", "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing", "EstimatedRadiographicMagnificationFactor", "SequenceOfUltrasoundRegions",
+    "PixelAspectRatio", "SpecificCharacterSet",
+)  # fmt: skip
 
 
 def value(dataset: Any, keyword: str) -> Any:
