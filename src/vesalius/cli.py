@@ -192,6 +192,8 @@ def evaluate(
     on: Annotated[Path, typer.Option(help="Folder of the cohort to measure on.")],
     to: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
     rival: Annotated[bool, typer.Option(help="Measure the hand-designed rival too.")] = True,
+    prevalence: Annotated[float | None, typer.Option(help="Share of the site's cases that have it.")] = None,
+    reading_seconds: Annotated[float | None, typer.Option(help="Reading time of a case at the site.")] = None,
     open_report: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -202,7 +204,8 @@ def evaluate(
 
     run(
         lambda progress: step(
-            model, on=on, to=to, rival=rival, open_report=open_report, seed=seed, progress=progress
+            model, on=on, to=to, rival=rival, prevalence=prevalence, reading_seconds=reading_seconds,
+            open_report=open_report, seed=seed, progress=progress
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip

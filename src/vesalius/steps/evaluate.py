@@ -28,6 +28,8 @@ def evaluate(
     *,
     seed: int = 0,
     rival: bool = True,
+    prevalence: float | None = None,
+    reading_seconds: float | None = None,
     open_report: bool = False,
     progress: Progress | None = None,
 ) -> Report:
@@ -44,6 +46,8 @@ def evaluate(
         to: folder for the report; by default a new one under `reports/` in the cohort's folder.
         seed: of the intervals.
         rival: measure the hand-designed rival too, where one was fitted.
+        prevalence: share of cases at the site that have what is looked for, for the predictive values there.
+        reading_seconds: what reading one case takes there; a minute by default.
         open_report: open the page in the browser.
         progress: told how far the work is.
 
@@ -61,7 +65,8 @@ def evaluate(
     progress = progress or Silent()
     cohort = _cohort(on)
     asked = _model(model)
-    task = task_named(str(asked.card.get("task", "segmentation")), cohort, asked.card)
+    site = {"prevalence": prevalence, "seconds": reading_seconds}
+    task = task_named(str(asked.card.get("task", "segmentation")), cohort, {**asked.card, "site": site})
     chosen = held_out(cohort, asked.card)
     opponent, remark = _rival(task, cohort, chosen) if rival else (None, "")
     arms: dict[str, Model] = {MODEL: asked} | ({RIVAL: opponent} if opponent else {})
@@ -119,9 +124,10 @@ def _with_truth(task: Task, chosen: HeldOut) -> HeldOut:
 
 def _rival(task: Task, cohort: Cohort, chosen: HeldOut) -> tuple[Model | None, str]:
     """The rival fitted on this cohort, or a sentence on why there is none to compare with."""
-    from vesalius.classical.choice import load_rival, rival_folder
+    from vesalius.classical.storage import load_rival, rival_folder
+    from vesalius.tasks import question_of
 
-    folder = rival_folder(cohort)
+    folder = rival_folder(cohort, question_of(task, cohort))
     if not folder.exists():
         where = "" if chosen.own else " A rival is fitted with a model, on the cohort that the model learns from."
         return None, f"No hand-designed rival was fitted on this cohort.{where}"

@@ -203,12 +203,13 @@ def _measured(
 
 
 def _fit_rival(task: Task, cohort: Cohort, train: Sequence[Case], roles: Sequence[str], progress: Progress) -> None:
-    from vesalius.classical.choice import rival_folder, save_rival
+    from vesalius.classical.storage import rival_folder, save_rival
+    from vesalius.tasks import question_of
 
     started = time.perf_counter()
     progress.say("Fitting the hand-designed rival; this is not part of the budget.")
     fitted = task.rival(cohort).fit(train, cohort, roles)
-    save_rival(fitted, rival_folder(cohort))
+    save_rival(fitted, rival_folder(cohort, question_of(task, cohort)))
     seconds = time.perf_counter() - started
     progress.note(rival=fitted.card["name"], rival_seconds=round(seconds, 1))
     progress.say(f"The rival is {fitted.card['name']}; it took {seconds / 60:.1f} minutes.")

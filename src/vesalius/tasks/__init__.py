@@ -28,3 +28,9 @@ def task_named(name: str, cohort: Cohort | None = None, card: Mapping[str, Any] 
     module, kind = _TASKS[name]
     task: Task = getattr(import_module(module), kind).between(cohort, card or {})
     return task
+
+
+def question_of(task: Task, cohort: Cohort) -> str:
+    """The task with its target, where it has one: what a fitted rival of the cohort is kept by."""
+    target = task.card(cohort).get("target")
+    return f"{task.name}-{target}" if target else task.name
