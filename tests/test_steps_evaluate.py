@@ -25,7 +25,7 @@ def few_pictures(monkeypatch):
 def rivals(monkeypatch):
     """Rivals by the folder that they would be stored in."""
     stored = {}
-    monkeypatch.setattr("vesalius.classical.choice.load_rival", lambda folder: stored[folder])
+    monkeypatch.setattr("vesalius.classical.storage.load_rival", lambda folder: stored[folder])
 
     def store(cohort, rival):
         folder = cohort.folder / "models" / "rival-segmentation"
