@@ -19,8 +19,9 @@ import numpy as np
 
 from draw_heads import LEFT_HIPPOCAMPUS, RIGHT_HIPPOCAMPUS, VARIANTS, draw_head, read_maps
 from vesalius.core.grid import FloatArray, Grid, reorient
+from vesalius.imaging.brain_template import load_template
 from vesalius.imaging.registration import Volume
-from vesalius.inference.finder import TEMPLATE, lay_template, load_template
+from vesalius.inference.finder import TEMPLATE, lay_template
 
 _NOTICE = """\
 finder/template.safetensors is made from the ICBM 152 nonlinear 2009a symmetric T1 average

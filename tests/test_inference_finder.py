@@ -11,8 +11,9 @@ import scipy.ndimage
 
 from vesalius.core.errors import BundleError, UnusableInput
 from vesalius.core.grid import Array, FloatArray, Grid
+from vesalius.imaging.brain_template import load_template
 from vesalius.imaging.registration import Volume, rotation
-from vesalius.inference.finder import Found, find_regions, load_template, needs_finding
+from vesalius.inference.finder import Found, find_regions, needs_finding
 from vesalius.inference.whole_head import Outline, check_outlines, outline_whole_head, sided_classes
 
 CLASSES = [{"value": 1, "name": "anterior", "code": None}, {"value": 2, "name": "posterior", "code": None}]

@@ -185,11 +185,14 @@ class Search:
         template: intensities, brain bright on dark.
         mask: where the template counts (above 0.5), on the template's grid.
         least_overlap: share of the mask that must lie inside the scan.
+        either_sign: whether a template that is dark where the scan is bright fits as well.
     """
 
-    def __init__(self, scan: Volume, template: Volume, mask: Volume, least_overlap: float = 0.65) -> None:
+    def __init__(
+        self, scan: Volume, template: Volume, mask: Volume, least_overlap: float = 0.65, either_sign: bool = False
+    ) -> None:
         self.template, self.mask = template.levelled(LATTICE_MM / 2, AROUND_MM), mask
-        self.least_overlap = least_overlap
+        self.least_overlap, self.either_sign = least_overlap, either_sign
         shape = np.asarray(scan.grid.shape)
         corners = np.array([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)]) * (shape - 1)
         ends = scan.grid.to_patient(corners)
@@ -234,6 +237,7 @@ class Search:
         template_var = self._correlate(valid_f, kernels[2]) - template_sum**2 / count
         floor = 1e-4 * count_all
         score = cross / np.sqrt(np.maximum(scan_var, floor) * np.maximum(template_var, floor))
+        score = np.abs(score) if self.either_sign else score
         score[count < self.least_overlap * count_all] = -1.0
         peak = np.unravel_index(int(np.argmax(score)), score.shape)
         corner = [int(at) - (size if at >= own else 0) for at, size, own in

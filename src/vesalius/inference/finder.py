@@ -10,22 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from vesalius.core.errors import BundleError, UnusableInput
+from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array, FloatArray, Grid
+from vesalius.imaging.brain_template import Template, load_template
 from vesalius.imaging.registration import Candidate, Samples, Search, Volume, agreement, refine, rotation
 
 Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("left", "right")
 TEMPLATE = "finder/template.safetensors"
 
-_PAD = 8  # voxels of empty space around the stored template, so that its outer edge counts as one
 _AROUND_MM = 20.0
 _PITCHES = (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0)
 _SIZES = (0.8, 0.92, 1.05)
@@ -83,45 +82,6 @@ class Found:
     regions: tuple[Region, ...]
     quality: Mapping[str, float]
     pose: FloatArray
-
-
-@dataclass(frozen=True)
-class Template:
-    """The head that is laid onto scans.
-
-    Args:
-        tone: T1 intensities, 0 outside the brain.
-        brain: 1 inside the brain.
-        near: 1 inside the brain and a rim of 4 mm.
-    """
-
-    tone: Volume
-    brain: Volume
-    near: Volume
-
-
-@lru_cache(maxsize=2)
-def load_template(path: Path) -> Template:
-    """Read the template that a bundle ships.
-
-    Raises:
-        BundleError: the file is missing or damaged.
-    """
-    import scipy.ndimage
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        stored = load_file(path)
-        tone, affine = stored["template"], stored["affine"]
-    except (OSError, KeyError, SafetensorError) as error:
-        raise BundleError("The finder's template cannot be read.", remedy="Install again.", file=path) from error
-    sizes = [size + _PAD for size in tone.shape]
-    grid = Grid(tone.shape, affine).cropped((-_PAD,) * 3, sizes)
-    tone = np.pad(tone, _PAD).astype(np.float32) / 255.0
-    brain = tone > 0
-    near = scipy.ndimage.binary_dilation(brain, iterations=2)
-    return Template(Volume(tone, grid), *(Volume(mask.astype(np.float32), grid) for mask in (brain, near)))
 
 
 def needs_finding(grid: Grid, card: Mapping[str, Any]) -> bool:
