@@ -74,6 +74,7 @@ def ingest(
     profile: Annotated[Path | None, typer.Option(help="TOML that tightens or relaxes de-identification.")] = None,
     pixels: Annotated[str | None, typer.Option(help="Text in pixels: keep, clean (default) or strict.")] = None,
     secondary: Annotated[bool, typer.Option("--secondary", help="Let secondary captures in, cleaned.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes side by side; 0: one per core.", min=0)] = 0,
     what_if: Annotated[bool, typer.Option("--what-if", help="Tell what would happen; write nothing.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -93,7 +94,8 @@ def ingest(
     run(
         lambda progress: step(
             source, into=into, patient=patient, case=case, table=table, key=key, patient_from=patient_from,
-            roles=roles, profile=profile, pixels=pixels, secondary=secondary, seed=seed, progress=progress,
+            roles=roles, profile=profile, pixels=pixels, secondary=secondary, workers=workers, seed=seed,
+            progress=progress,
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
@@ -299,6 +301,24 @@ def audit(
     from vesalius.steps.audit import audit as step
 
     run(lambda progress: step(cohort, action, seed=seed, progress=progress), as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def forget(
+    cohort: CohortFolder,
+    patient: Annotated[str, typer.Argument(help="The hospital's patient identifier, or the pseudonym.")],
+    models: Annotated[list[Path] | None, typer.Option(help="Further folders to search for models.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove a withdrawn patient, and name what was made with the patient."""
+    from vesalius.steps.forget import forget as step
+
+    run(
+        lambda progress: step(cohort, patient, models=models or (), seed=seed, progress=progress),
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
 
 
 @app.command()

@@ -6,6 +6,7 @@ can leave it out; only the terminal of the user who named the file shows it.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 
@@ -25,6 +26,10 @@ class VesaliusError(Exception):
         place = f"{self.file}: " if self.file else ""
         super().__init__(f"{place}{what}" + (f" {remedy}" if remedy else ""))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """So that an error of another process arrives whole."""
+        return partial(type(self), self.what, remedy=self.remedy, file=self.file), ()
+
 
 class UsageError(VesaliusError):
     """The command or call asks for something that cannot be: wrong option, missing folder, no truth."""
@@ -32,6 +37,10 @@ class UsageError(VesaliusError):
 
 class UnusableInput(VesaliusError):
     """One input cannot be used. It is set aside with its cause and remedy; the others go on."""
+
+
+class WithdrawnPatient(UnusableInput):
+    """The patient was taken out of the cohort and may not come in again unasked. Nothing is remembered of the input."""
 
 
 class GeometryError(UnusableInput):

@@ -106,8 +106,12 @@ class Door:
         try:
             self.finish(order, self._storer.store(scan, patient, order.path, order.identity))
         finally:
-            writer.drop(order.path)
+            self.drop(order)
         return True
+
+    def drop(self, order: Order) -> None:
+        """Remove what was made for an order and did not come in."""
+        writer.drop(order.path)
 
     def begin(self, scan: Scan, *, role: str, patient: str, visit: str) -> Order | None:
         """What must be written to bring a scan in, for `storing.Storer`; None where the cohort holds it already.

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vesalius.core.cohort import Cohort
-from vesalius.core.errors import UnusableInput, UsageError
+from vesalius.core.errors import UnusableInput, UsageError, WithdrawnPatient
 from vesalius.core.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vesalius.formats.roles import Rules
     from vesalius.formats.scan import Refused, Scan
     from vesalius.privacy.door import Door
+    from vesalius.privacy.passage import Arrival
     from vesalius.privacy.preview import Preview
     from vesalius.privacy.profile import Profile
 
@@ -40,6 +41,7 @@ def ingest(
     profile: str | Path | None = None,
     pixels: str | None = None,
     secondary: bool = False,
+    workers: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Cohort:
@@ -62,6 +64,7 @@ def ingest(
         profile: TOML that tightens or relaxes de-identification, and replaces the cohort's own `privacy.toml`.
         pixels: "keep" leaves pixel data as they are, "clean" hides text that identifies, "strict" any text.
         secondary: let secondary captures, screenshots and dose sheets in, with their text hidden.
+        workers: processes that work side by side; 0: as many as the machine has cores. They change no outcome.
         seed: taken for the sake of a common signature; nothing here is random.
         progress: told how far the work is.
 
@@ -73,12 +76,13 @@ def ingest(
     """
     from vesalius.formats.layout import read_layout
     from vesalius.formats.roles import DEFAULT_RULES, load_rules
-    from vesalius.formats.scan import Refused
     from vesalius.privacy.door import Door
+    from vesalius.privacy.passage import admit_all
     from vesalius.privacy.pseudonyms import Pseudonyms, load_key
     from vesalius.privacy.vault import remember_where_kept
+    from vesalius.running.crew import cores
     from vesalius.store.cohort import open_cohort
-    from vesalius.store.database import create
+    from vesalius.store.database import create, held
     from vesalius.store.files import write_text
 
     progress = progress or Silent()
@@ -99,29 +103,18 @@ def ingest(
     series: Counter[tuple[str, str, str]] = Counter()
     layouts = [layout for path in paths if (layout := read_layout(path)) is not None]
     found = chain.from_iterable(_arrivals(path, owners, rules) for path in paths)
-    for scan, role, owner, visit in progress.track(found, "Bringing scans in"):
-        try:
-            if isinstance(scan, Refused):
-                raise UnusableInput(scan.reason, remedy=scan.remedy)
-            if scan.source == "dicom":
-                series[role, scan.modality, str(scan.attributes.get("SeriesDescription", ""))] += 1
-            if role == "ignore":
-                counts["ignored"] += 1
+    seen = _Seen(door, progress, counts, series)
+    with held(folder):
+        tracked = progress.track(found, "Bringing scans in")
+        for arrival, outcome in admit_all(door, seen.usable(tracked), workers or cores()):
+            scan = arrival.scan
+            if isinstance(outcome, UnusableInput):
+                seen.set_aside(scan.name, outcome)
                 continue
-            if not owner:
-                raise UnusableInput(
-                    "The pattern of --patient-from does not fit the name of this input.",
-                    remedy="Widen the pattern, or name patients in a table.",
-                )
-            new = door.admit(scan, role=role, patient=owner, visit=visit)
             if scan.answers:
-                door.admit_covariates(door.pseudonyms.case(owner, visit), dict(scan.answers))
-            counts["added" if new else "already"] += 1
-            roles_seen[role] += 1
-        except UnusableInput as error:
-            counts["set aside"] += 1
-            door.set_aside(scan.name, error.what, error.remedy)
-            progress.set_aside(scan.name, error.what, error.remedy)
+                door.admit_covariates(door.pseudonyms.case(arrival.patient, arrival.visit), dict(scan.answers))
+            counts["added" if outcome else "already"] += 1
+            roles_seen[arrival.role] += 1
     if not counts["added"] and not counts["already"]:
         raise UsageError(
             "No usable image was found.",
@@ -141,6 +134,43 @@ def ingest(
         progress.say(line)
     progress.say(_summary(counts, roles_seen, folder))
     return study
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was met on the way to the door: counted, set aside, or passed on."""
+
+    door: Door
+    progress: Progress
+    counts: Counter[str]
+    series: Counter[tuple[str, str, str]]
+
+    def usable(self, found: Iterable[tuple[Scan | Refused, str, str, str]]) -> Iterator[Arrival]:
+        """The scans that have a role and an owner."""
+        from vesalius.formats.scan import Refused
+        from vesalius.privacy.passage import Arrival
+
+        for scan, role, owner, visit in found:
+            if isinstance(scan, Refused):
+                self.set_aside(scan.name, UnusableInput(scan.reason, remedy=scan.remedy))
+                continue
+            if scan.source == "dicom":
+                self.series[role, scan.modality, str(scan.attributes.get("SeriesDescription", ""))] += 1
+            if role == "ignore":
+                self.counts["ignored"] += 1
+            elif not owner:
+                remedy = "Widen the pattern, or name patients in a table."
+                what = "The pattern of --patient-from does not fit the name of this input."
+                self.set_aside(scan.name, UnusableInput(what, remedy=remedy))
+            else:
+                yield Arrival(scan, role, owner, visit)
+
+    def set_aside(self, name: str, error: UnusableInput) -> None:
+        """Count and remember an input that cannot be used."""
+        self.counts["set aside"] += 1
+        if not isinstance(error, WithdrawnPatient):
+            self.door.set_aside(name, error.what, error.remedy)
+        self.progress.set_aside(name, error.what, error.remedy)
 
 
 def preview(

@@ -7,13 +7,16 @@ de-identified: names of files and patients occur as keyed pseudonyms only.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from vesalius.core.errors import StoreError
 
 VERSION = 2
+_KEPT_EVERY = 0.5  # seconds between flushes of what `held` collects
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cases (id TEXT PRIMARY KEY, patient TEXT NOT NULL);
@@ -126,9 +129,61 @@ def connect(folder: Path) -> sqlite3.Connection:
 @contextmanager
 def transaction(folder: Path) -> Iterator[sqlite3.Connection]:
     """A connection whose changes are kept together when the block ends, or dropped together if it fails."""
+    shared = _held.get()
+    if shared is not None and shared.folder == folder:
+        with shared.block() as connection:
+            yield connection
+        return
     connection = connect(folder)
     try:
         with connection:
             yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Let the transactions within share a connection and reach the disk together, twice a second and at the end.
+
+    A kill loses what half a second entered; files without a row are written again by the next run.
+    """
+    connection = connect(folder)
+    before = _held.set(_Held(folder, connection))
+    try:
+        yield
+    finally:
+        _held.reset(before)
+        connection.commit()
+        connection.close()
+
+
+class _Held:
+    """A connection that several transactions share, each a savepoint of one that is open longer."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder, self._connection = folder, connection
+        connection.isolation_level = None  # transactions begin and end here alone
+        self._depth, self._kept = 0, time.monotonic()
+
+    @contextmanager
+    def block(self) -> Iterator[sqlite3.Connection]:
+        """A part whose changes are dropped if it fails."""
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN")
+        self._connection.execute("SAVEPOINT part")
+        self._depth += 1
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.execute("ROLLBACK TO part")
+            raise
+        finally:
+            self._depth -= 1
+            self._connection.execute("RELEASE part")
+            if self._depth == 0 and time.monotonic() - self._kept > _KEPT_EVERY:
+                self._connection.execute("COMMIT")
+                self._kept = time.monotonic()
+
+
+_held: ContextVar[_Held | None] = ContextVar("held", default=None)

@@ -1,0 +1,125 @@
+"""Scans on their way through the door, several at a time, entered in the order in which they came.
+
+Scans of one patient follow each other, because each tells the next what is known of the patient; so the outcome
+does not depend on how many processes work. This process alone writes to the database.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vesalius.core.errors import UnusableInput
+from vesalius.formats.dicom_pixels import DicomPixels
+from vesalius.formats.scan import Scan
+from vesalius.privacy.door import Door, Order
+from vesalius.privacy.identity import Identity
+from vesalius.privacy.profile import PixelMode, Profile
+from vesalius.privacy.pseudonyms import Pseudonyms
+from vesalius.privacy.storing import Stored, Storer
+from vesalius.running.crew import Crashed, Crew
+
+# Files from which on more processes are worth their start.
+_MANY = {PixelMode.KEEP: 200, PixelMode.CLEAN: 8, PixelMode.STRICT: 8}
+_AHEAD = 4  # scans that may wait, per process
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A scan that is to come in.
+
+    Args:
+        scan: the identified scan.
+        role: what the image is for the study.
+        patient, visit: identified keys.
+    """
+
+    scan: Scan
+    role: str
+    patient: str
+    visit: str
+
+
+Outcome = bool | UnusableInput
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    arrival: Arrival
+    order: Order
+    result: Callable[[], Stored]
+
+
+def admit_all(door: Door, arrivals: Iterable[Arrival], workers: int) -> Iterator[tuple[Arrival, Outcome]]:
+    """Bring scans in with so many processes.
+
+    Yields:
+        Each arrival in order, with whether it is new to the cohort, or why it cannot be used.
+    """
+    waiting: deque[_Waiting] = deque()
+    here = Crew(_store, _keep_storer, (door.pseudonyms, door.profile), 1)
+    crew, files = here, 0
+    try:
+        for arrival in arrivals:
+            files += len(set(arrival.scan.files))
+            if crew is here and workers > 1 and files > _MANY[door.profile.pixels]:
+                crew = Crew(_store, _keep_storer, (door.pseudonyms, door.profile), workers)
+            while waiting and (len(waiting) >= _AHEAD * workers or _same_patient(waiting, arrival)):
+                yield _finished(door, waiting.popleft())
+            started = _started(door, arrival, crew)
+            if isinstance(started, _Waiting):
+                waiting.append(started)
+                continue
+            while waiting:
+                yield _finished(door, waiting.popleft())
+            yield arrival, started
+        while waiting:
+            yield _finished(door, waiting.popleft())
+    finally:
+        crew.stop()
+        for one in waiting:
+            door.drop(one.order)
+
+
+def _same_patient(waiting: Iterable[_Waiting], arrival: Arrival) -> bool:
+    return any(one.arrival.patient == arrival.patient for one in waiting)
+
+
+def _started(door: Door, arrival: Arrival, crew: Crew[Stored]) -> _Waiting | Outcome:
+    scan = arrival.scan
+    try:
+        order = door.begin(scan, role=arrival.role, patient=arrival.patient, visit=arrival.visit)
+    except UnusableInput as error:
+        return error
+    if order is None:
+        return False
+    if isinstance(scan.pixels, DicomPixels):  # what keeps an unpacked archive alive stays in this process
+        scan = replace(scan, pixels=replace(scan.pixels, keep=None))
+    return _Waiting(arrival, order, crew.start(scan, arrival.patient, order.path, order.identity))
+
+
+def _finished(door: Door, one: _Waiting) -> tuple[Arrival, Outcome]:
+    try:
+        door.finish(one.order, one.result())
+    except UnusableInput as error:
+        return one.arrival, error
+    except Crashed:
+        return one.arrival, UnusableInput(
+            "Its pixel data are damaged so badly that the decoder crashed.", remedy="Export it again from its source."
+        )
+    finally:
+        door.drop(one.order)
+    return one.arrival, True
+
+
+_storer: list[Storer] = []  # of this process
+
+
+def _keep_storer(pseudonyms: Pseudonyms, profile: Profile) -> None:
+    _storer[:] = [Storer(pseudonyms, profile)]
+
+
+def _store(scan: Scan, patient: str, path: Path, identity: Identity) -> Stored:
+    return _storer[0].store(scan, patient, path, identity)

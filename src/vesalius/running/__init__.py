@@ -1,0 +1,1 @@
+"""Where many cases are worked on: this machine's processes."""
