@@ -109,6 +109,13 @@ def image_hashes(folder: str | Path) -> dict[str, tuple[str, str, bytes]]:
         return {row["id"]: (row["case_id"], row["patient"], row["hash"]) for row in rows}
 
 
+def image_attributes(folder: str | Path) -> dict[str, dict[str, str | float]]:
+    """The acquisition attributes that survived de-identification, by image."""
+    with transaction(Path(folder)) as connection:
+        rows = connection.execute("SELECT id, attributes FROM images ORDER BY id")
+        return {row["id"]: json.loads(row["attributes"]) for row in rows}
+
+
 def label_voxels(folder: str | Path) -> dict[str, dict[int, int]]:
     """Voxels per value of every label map, by case."""
     with transaction(Path(folder)) as connection:
