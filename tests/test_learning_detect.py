@@ -56,7 +56,7 @@ def lesion_case(number: int, shape: tuple[int, int, int], lesions: int, channels
     for _ in range(lesions):
         centre = np.array([rng.integers(8, n - 8) if n > 16 else 0 for n in shape])
         array[:, np.square(grid - centre.reshape(3, 1, 1, 1)).sum(0) <= 25] += 60
-        place = Point(name, tuple(float(c) for c in centre), 5.0)
+        place = Point(name, (float(centre[0]), float(centre[1]), float(centre[2])), 5.0)
         findings.append(Finding("lesion", place=place, attributes={"kind": "round"}))
     image = image_of(array, name, (1.0, 1.0, 1.0) if shape[2] > 1 else None)
     return Case(f"c{number}", f"p{number // 2}", (image,), tuple(findings), {}, frozenset([name]))
@@ -166,7 +166,7 @@ def test_heat_is_highest_where_the_lesion_is(tmp_path: Path) -> None:
     seen, wanted, lengths, weight = patches.draw(7)
     again = patches.draw(7)
     assert all(torch.equal(a, b) for a, b in zip((seen, wanted, lengths, weight), again, strict=True))
-    assert seen.shape == (4, 4, 32, 32, 1) and wanted.shape == (4, 1, 16, 16, 1) and 0 <= wanted.min()
+    assert seen.shape == (4, 4, 32, 32, 1) and wanted.shape == (4, 1, 16, 16, 1) and wanted.min() >= 0
     perfect = torch.where(wanted > 0.5, 8.0, -8.0)
     none = torch.full_like(wanted, -8.0)
     assert detection_loss(perfect, lengths, wanted, lengths, weight) < detection_loss(

@@ -118,6 +118,9 @@ class Augmentation:
             size: of what comes back, cut from the centre.
         """
         grid = self._grid(channels.shape[2:], size, channels.device)
+        if size[2] == channels.shape[4] == 1:  # four neighbours instead of eight
+            planes = F.grid_sample(channels[..., 0], grid[..., 0, 1:], padding_mode="border", align_corners=False)
+            return planes[..., None]
         return F.grid_sample(channels, grid, padding_mode="border", align_corners=False)
 
     def _grid(self, source: Sequence[int], size: Sequence[int], device: torch.device) -> Tensor:

@@ -22,7 +22,7 @@ from vesalius.imaging.resample import Float32
 
 _LOCAL = 8.0  # sigma of the local mean and spread, voxels of the view
 _LEAST_SPREAD = 0.05  # a local spread below this (normalised units) is not stretched further
-_FINE = (0.8, 2.0)  # sigmas of the difference of Gaussians that finds points, voxels of the source
+_FINE = (0.6, 1.5)  # sigmas of the difference of Gaussians that finds points, voxels of the source
 _STRIP = 1 << 24  # voxels of the source that fine detail is computed on at once
 _REMAINDER = 0.15  # a spacing this near (as a share) to a whole number of voxels is not interpolated
 
@@ -99,7 +99,7 @@ class View:
             place[0] = self.array.shape[1] - 1 - place[0]
         return place, length / factors
 
-    def to_source(self, centre: Sequence[float], size: Sequence[float]) -> tuple[Factors, Factors]:
+    def to_source(self, centre: Sequence[float] | Array, size: Sequence[float] | Array) -> tuple[Factors, Factors]:
         """Undo `to_view`."""
         canonical, order, flips = self.grid.canonical()
         place, length = np.array(centre, np.float64), np.array(size, np.float64)
@@ -140,7 +140,8 @@ def view(image: Image, recipe: ViewRecipe) -> View:
     body = _body(grey, breast)
     small = np.stack([_resized(_blocks(channel, steps, np.mean), shape) for channel in normal])
     inside = _resized(_blocks(body, steps, np.mean), shape)
-    fine = _resized(_fine(grey, steps), shape)
+    highest, square = (_resized(part, shape) for part in _fine(grey, steps))
+    fine = _stands_out(highest, square, inside, breast is not None)
     local = _local(small.mean(0), inside)
     array = np.concatenate([small, np.stack([local, fine, inside])])
     turned = breast is not None and breast.wall_right
@@ -155,7 +156,8 @@ def _with_channels(array: Array, channels: int) -> Array:
     if len(array) == 1:
         return np.repeat(array, channels, axis=0)
     if channels == 1:
-        return array.mean(0, keepdims=True, dtype=np.float32)
+        grey: Array = array.mean(0, keepdims=True, dtype=np.float32)
+        return grey
     raise UnusableInput(f"The image has {len(array)} channels; the model takes {channels}.")
 
 
@@ -203,11 +205,12 @@ def _body(grey: Float32, breast: Breast | None) -> Float32:
         body = breast.mask.astype(np.float32)
         body[breast.muscle] = 0.5
         return body[..., None]
-    return (grey > grey.min()).astype(np.float32)
+    bright: Float32 = (grey > grey.min()).astype(np.float32)
+    return bright
 
 
-def _fine(grey: Float32, steps: Sequence[int]) -> Float32:
-    """The brightest point of each block, by difference of Gaussians, as multiples of its usual size.
+def _fine(grey: Float32, steps: Sequence[int]) -> tuple[Float32, Float32]:
+    """The brightest point of each block, by difference of Gaussians, and its mean square.
 
     Computed in strips along i, so that a large film needs little memory beside itself.
     """
@@ -217,16 +220,36 @@ def _fine(grey: Float32, steps: Sequence[int]) -> Float32:
     narrow, wide = ([0.0 if one else sigma for one in flat] for sigma in _FINE)
     halo = int(np.ceil(4 * _FINE[1])) + 1
     rows = max(1, _STRIP // max(1, grey[0].size) // steps[0]) * steps[0]
-    parts = []
+    highest, square = [], []
     for start in range(0, grey.shape[0], rows):
-        low, high = max(0, start - halo), min(grey.shape[0], start + rows + halo)
-        part = grey[low:high]
+        low, stop = max(0, start - halo), min(grey.shape[0], start + rows)
+        part = grey[low : stop + halo]
         points = ndimage.gaussian_filter(part, narrow) - ndimage.gaussian_filter(part, wide)
-        parts.append(_blocks(points[start - low : min(start + rows, grey.shape[0]) - low], steps, np.max))
-    points = np.concatenate(parts)
-    usual = float(np.median(np.abs(points[points != 0]))) if np.any(points) else 1.0
-    scaled: Float32 = np.log1p(np.maximum(points, 0.0) / max(usual, 1e-6)).astype(np.float32)
-    return scaled
+        points = points[start - low : stop - low]
+        highest.append(_blocks(points, steps, np.max))
+        square.append(_blocks(np.square(points), steps, np.mean))
+    return np.concatenate(highest), np.concatenate(square)
+
+
+def _stands_out(highest: Float32, square: Float32, inside: Float32, edges: bool) -> Float32:
+    """The points as multiples of what is usual around them: few are above 1, calcifications are 3 to 5.
+
+    Args:
+        highest, square: as `_fine` gives them, on the view's grid.
+        inside: share of each voxel that is body.
+        edges: leave out the edge of the body, which is a step itself.
+    """
+    from scipy import ndimage
+
+    sigma = [0.0 if size == 1 else _LOCAL for size in highest.shape]
+    kept = (inside > 0).astype(np.float32)
+    if edges:
+        window = [1 if size == 1 else 7 for size in inside.shape]
+        kept = (ndimage.minimum_filter(kept, window) > 0).astype(np.float32)
+    around = ndimage.gaussian_filter(square * kept, sigma) / (ndimage.gaussian_filter(kept, sigma) + 1e-3)
+    usual = np.sqrt(around) + 1e-4
+    points: Float32 = np.clip(0.5 * highest / usual, 0.0, 8.0).astype(np.float32) * kept
+    return points
 
 
 def _local(small: Float32, inside: Float32) -> Float32:

@@ -142,7 +142,8 @@ def _threshold(share: Float32) -> float:
     from skimage.filters import threshold_otsu
 
     values = np.clip(share, 0.0, 1.0)
-    return float(np.clip(threshold_otsu(values) / 3, 0.03, 0.25))
+    otsu: float = threshold_otsu(values)  # type: ignore[no-untyped-call]
+    return float(np.clip(otsu / 3, 0.03, 0.25))
 
 
 def _chest_wall(body: Bools) -> tuple[bool, float]:
@@ -177,7 +178,8 @@ def _muscle(smooth: Float32, body: Bools) -> Bools:
         return nowhere
     across, down = chosen
     above = (i - left) / across + (j - top) / down < 1.0
-    return above & body
+    muscle: Bools = above & body
+    return muscle
 
 
 def _step(smooth: Float32, body: Bools, left: int, top: int, across: float, down: float) -> float:

@@ -141,16 +141,16 @@ def first_plan(cases: Sequence[tuple[Case, Places]], folds: int, device: str, th
     planar = flat.pop()
     channels = max(image.channels for image in images)
     spacings = np.array([image.grid.canonical()[0].spacing for image in images])
-    spacing = _spacing(np.array(units), shapes, spacings, planar)
+    aim = _spacing(np.array(units), shapes, spacings, planar)
     mammogram = planar and channels == 1 and _mammograms(cases)
     with_lesions = len({case.patient for case, places in cases if any(places.values())})
     several = folds if folds > 1 else min(5, with_lesions // _PATIENTS_PER_FOLD)
     unit = 2 ** len(_WIDTHS[planar])
-    largest = float(np.percentile((shapes * spacings)[:, : 2 if planar else 3].max(1) / spacing[0], 75))
+    largest = float(np.percentile((shapes * spacings)[:, : 2 if planar else 3].max(1) / aim[0], 75))
     edge = min(_PATCH[planar], -(-int(largest) // unit) * unit)
     mirror = (1,) if mammogram else (0,)
     return DetectPlan(
-        view=ViewRecipe(spacing, channels, mammogram), planar=planar, patch=(edge, edge, 1 if planar else edge),
+        view=ViewRecipe(aim, channels, mammogram), planar=planar, patch=(edge, edge, 1 if planar else edge),
         batch=_BATCH[planar], widths=_WIDTHS[planar], folds=max(1, several), steps=20, rate=2e-3, weight_decay=1e-2,
         warm_up=0.05, device=device, threads=threads,
         augmentation=AugmentationSettings(

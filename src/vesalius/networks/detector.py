@@ -7,6 +7,7 @@ level, at half of the input, answers. Batch normalisation makes the answer indep
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -38,10 +39,10 @@ class Detector(nn.Module):
         )
         self.first = Block(convolution, norm, widths[0], widths[0], 1)
         self.down = nn.ModuleList(
-            Block(convolution, norm, before, after, 2) for before, after in zip(widths, widths[1:], strict=False)
+            Block(convolution, norm, before, after, 2) for before, after in itertools.pairwise(widths)
         )
         self.lateral = nn.ModuleList(
-            convolution(below, above, 1, bias=False) for above, below in zip(widths, widths[1:], strict=False)
+            convolution(below, above, 1, bias=False) for above, below in itertools.pairwise(widths)
         )
         self.merge = nn.ModuleList(Block(convolution, norm, above, above, 1) for above in widths[:-1])
         self.heat = convolution(widths[0], classes, 1)
