@@ -22,8 +22,8 @@ Bools = npt.NDArray[np.bool_]
 _EDGE = 256  # pixels of the longer side that everything is decided on
 _LEAST_AREA, _MOST_AREA = 0.04, 0.97  # share of the image that a breast may take
 _DARK = 0.15  # least share of an image beyond the breast for it to look like a mammogram
-_STRAIGHT = 0.35  # least share of the breast's rows that end at the straight chest wall
-_LEAST_STEP = 0.06  # a muscle's edge is at least this step, in units of the breast's intensity range
+_STRAIGHT = 0.5  # least share of the breast's rows that end at the straight chest wall
+_LEAST_STEP = 0.04  # a muscle's edge is at least this step, in units of what lies between ground and breast
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _muscle(smooth: Float32, body: Bools) -> Bools:
         return nowhere
     left, width = int(columns[0]), len(columns)
     top, height = int(rows[0]), len(rows)
-    low, high = (float(value) for value in np.percentile(smooth[body], (5, 95)))
+    low, high = float(np.percentile(smooth, 1)), float(np.percentile(smooth[body], 95))
     best, chosen = _LEAST_STEP * max(high - low, 1e-6), None
     i, j = np.meshgrid(np.arange(body.shape[0]), np.arange(body.shape[1]), indexing="ij")
     for across in np.linspace(0.15, 0.95, 17) * width:

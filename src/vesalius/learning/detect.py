@@ -37,6 +37,7 @@ from vesalius.measures.target import Target
 from vesalius.networks.detector import DetectorEnsemble, detector
 
 _MEASURED_STEPS = 4
+_MEASURING_SHARE = 0.03  # of the budget, at most, goes into measuring ways of computing
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for the second look and export
 _JUDGING_SECONDS = 0.06  # per image: candidates, features and their classifier
 
@@ -219,14 +220,19 @@ def _schedule(plan: DetectPlan, number: int, classes: int, seed: int) -> Schedul
 def _measured(
     plan: DetectPlan, parts: Sequence[Part], classes: int, settings: FitSettings, deadline: float
 ) -> DetectPlan:
-    """The plan with the number of threads that measured fastest and as many steps as fit."""
+    """The plan with the way of computing that measured fastest and as many steps as fit."""
     images = parts[0][0]
     patches = LesionPatches(images, plan.patch, plan.batch, classes, settings.seed, plan.augmentation)
+    numbers = [plan.threads] if settings.threads or plan.device != "cpu" else sorted({1, plan.threads}, reverse=True)
+    ways = [replace(plan, threads=threads, bfloat16=half) for half in (False, True) for threads in numbers]
+    enough = time.monotonic() + _MEASURING_SHARE * (deadline - time.monotonic())
     best = replace(plan, seconds_per_step=math.inf)
-    for threads in [plan.threads] if settings.threads or plan.device != "cpu" else sorted({1, plan.threads}):
-        torch.set_num_threads(threads)
-        network = _network(images[0].array.shape[0], classes, plan, settings.seed, 0).to(plan.device).train()
-        lesson = DetectionLesson(patches, replace(plan, steps=10**9), Path("-"))
+    for way in ways:
+        if math.isfinite(best.seconds_per_step) and time.monotonic() > enough:
+            break
+        torch.set_num_threads(way.threads)
+        network = _network(images[0].array.shape[0], classes, way, settings.seed, 0).to(way.device).train()
+        lesson = DetectionLesson(patches, replace(way, steps=10**9), Path("-"))
         optimiser = torch.optim.AdamW(network.parameters(), 0.0)
         spent = []
         for number in range(1 + _MEASURED_STEPS):
@@ -235,7 +241,7 @@ def _measured(
             spent.append(time.perf_counter() - start)
         seconds = float(np.median(spent[1:]))
         if seconds < 0.97 * best.seconds_per_step:
-            best = replace(plan, threads=threads, seconds_per_step=seconds)
+            best = replace(way, seconds_per_step=seconds)
     looking = _looking(best, [image for part in parts[:1] for group in part for image in group])
     left = _share(deadline, settings.minutes, looking, best.folds)
     return replace(best, steps=max(20, int(left / best.seconds_per_step)))

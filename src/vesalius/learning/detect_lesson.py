@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -63,8 +64,10 @@ class DetectionLesson:
         if number == self._mine_at and not self.patches.alarms:
             self._mine(network)
         seen, wanted, lengths, weight = (item.to(self.plan.device) for item in self.patches.draw(number))
-        heat, size = network(seen)
-        loss = detection_loss(heat, size, wanted, lengths, weight)
+        half = torch.autocast(self.plan.device, torch.bfloat16) if self.plan.bfloat16 else contextlib.nullcontext()
+        with half:
+            heat, size = network(seen)
+        loss = detection_loss(heat.float(), size.float(), wanted, lengths, weight)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)

@@ -41,7 +41,7 @@ class DetectPlan:
         steps: of each network.
         rate, weight_decay, warm_up: of AdamW and the cosine.
         augmentation: how patches are changed.
-        device, threads: where it is computed.
+        device, threads, bfloat16: where and how it is computed.
         turns: for each network where the clock changed its number of steps.
         seconds_per_step: as measured.
     """
@@ -59,6 +59,7 @@ class DetectPlan:
     augmentation: AugmentationSettings
     device: str
     threads: int
+    bfloat16: bool = False
     turns: tuple[tuple[tuple[int, int], ...], ...] = ()
     seconds_per_step: float = 0.0
 
