@@ -12,9 +12,11 @@ import mmap
 import struct
 from bisect import bisect
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 
@@ -163,6 +165,9 @@ class FileCopier:
         from pydicom.dataelem import RawDataElement
         from pydicom.tag import BaseTag
 
+        plain = self._plainly(raw, element, rule, implicit)
+        if plain is not None:
+            return plain
         tag = BaseTag(element.tag)
         if rule.action is Action.KEEP and element.tag not in _PATIENT:
             value = raw[element.value - element.start :]
@@ -172,6 +177,22 @@ class FileCopier:
         dataset = parsed(context + raw, implicit)
         self.header.apply(rule, dataset, tag, self.header.text)
         return _written(dataset, tag, implicit)
+
+    def _plainly(self, raw: bytes, element: Element, rule: Rule, implicit: bool) -> bytes | None:
+        """UIDs and dates, which differ from slice to slice, as `HeaderCleaner` changes them; None for the rest."""
+        vr = element.vr or (_dictionary_vr(element.tag) if implicit else b"")
+        if (
+            rule.action is Action.KEEP
+            or vr not in (b"UI", b"DA", b"DT")
+            or (vr != b"UI" and rule.action is Action.EMPTY)
+        ):
+            return None
+        head = element.value - element.start
+        values = raw[head:].decode("latin-1").strip(" \0").split("\\")
+        change = self.header.uid if vr == b"UI" else self.header.text.dates.value
+        changed = "\\".join(change(value.strip(" \0")) for value in values).encode()
+        changed += (b"\0" if vr == b"UI" else b" ") * (len(changed) % 2)
+        return raw[: head - (4 if implicit else 2)] + struct.pack("<L" if implicit else "<H", len(changed)) + changed
 
     def _marks(self, implicit: bool, image: bool) -> dict[int, bytes]:
         """What `HeaderCleaner.marks` adds, as elements."""
@@ -252,6 +273,11 @@ def _meta(syntax: str, sop_class: str, sop_instance: str) -> bytes:
 
 def _even(uid: str) -> bytes:
     return uid.encode() + b"\0" * (len(uid) % 2)
+
+
+@cache
+def _dictionary_vr(tag: int) -> bytes:
+    return dictionary_VR(tag).encode() if dictionary_has_tag(tag) else b""
 
 
 def _is_creator(tag: int) -> bool:

@@ -30,6 +30,7 @@ from vesalius.privacy.plain import hide_in_array
 from vesalius.privacy.profile import PixelMode, Profile
 from vesalius.privacy.pseudonyms import Pseudonyms
 
+_MOST_PATIENTS = 8  # whose cleaners are kept, with what they remember
 NO_HASH = b""  # of an image whose pixels nobody has looked at yet
 
 
@@ -59,7 +60,7 @@ class Storer:
 
     pseudonyms: Pseudonyms
     profile: Profile
-    _series: SeriesCleaner | None = field(default=None, repr=False)  # of the last patient
+    _series: dict[str, SeriesCleaner] = field(default_factory=dict, repr=False)  # of the last patients
 
     def store(self, scan: Scan, patient: str, path: Path, identity: Identity) -> Stored:
         """Write a scan to `path`: a file, or a new folder for DICOM.
@@ -100,21 +101,15 @@ class Storer:
         return Stored(volume, digest, series.header.identity)
 
     def _cleaner(self, patient: str, identity: Identity) -> SeriesCleaner:
-        """What cleans this patient's series; the last one again where nothing new is known."""
-        last = self._series
-        if last is None or last.header.identifier != patient or last.header.identity != identity:
+        """What cleans this patient's series; an earlier one again where nothing new is known."""
+        series = self._series.pop(patient, None)
+        if series is None or series.header.identity != identity:
             header = HeaderCleaner(self.pseudonyms, self.pseudonyms.patient(patient), patient, self.profile, identity)
-            last = self._series = SeriesCleaner(header)
-        return last
-
-
-def image_hash(scan: Scan) -> bytes:
-    """The perceptual hash of a scan's pixels.
-
-    Raises:
-        UnusableInput: they do not decode.
-    """
-    return _hash(scan, scan.pixels.read())
+            series = SeriesCleaner(header)
+        self._series[patient] = series
+        if len(self._series) > _MOST_PATIENTS:
+            self._series.pop(next(iter(self._series)))
+        return series
 
 
 def _hash(scan: Scan, array: Array) -> bytes:
