@@ -9,11 +9,11 @@ import logging
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from vesalius.core.errors import UnusableInput
 from vesalius.formats.dicom_elements import NotPlain, layout_of
@@ -21,7 +21,9 @@ from vesalius.formats.dicom_frames import Frame, frames_of
 from vesalius.formats.dicom_quick import QuickHeader
 from vesalius.formats.dicom_syntaxes import DEFLATED, NATIVE, is_readable
 from vesalius.formats.dicom_values import Attributes, attributes_of, text, whole
-from vesalius.formats.scan import MAX_VOXELS
+from vesalius.formats.scan import MAX_VOXELS, Companion
+
+Entry = TypeVar("Entry")
 
 _AGAIN = "Copy or export it again from its source."
 _INFLATED_LIMIT = 4 * 2**30  # bytes of a deflated data set
@@ -52,6 +54,45 @@ _NO_IMAGE = {
     "1.2.840.10008.5.1.4.38": ("A hanging protocol, not an image.", _NONE),
 }  # fmt: skip
 _DIRECTORY = "1.2.840.10008.1.3.10"
+
+# SOP classes (or their prefixes) of objects that belong to images and can be cleaned like them: what they are.
+# Not among them, because nobody can say what is in them: raw data, surfaces, documents, recorded voices.
+_BESIDE = {
+    "1.2.840.10008.5.1.4.1.1.66.1": "registration",
+    "1.2.840.10008.5.1.4.1.1.66.2": "fiducials",
+    "1.2.840.10008.5.1.4.1.1.66.3": "registration",
+    "1.2.840.10008.5.1.4.1.1.66.4": "segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.7": "segmentation",
+    "1.2.840.10008.5.1.4.1.1.481.2": "dose",
+    "1.2.840.10008.5.1.4.1.1.481.3": "structure set",
+    "1.2.840.10008.5.1.4.1.1.481.4": "treatment record",
+    "1.2.840.10008.5.1.4.1.1.481.5": "plan",
+    "1.2.840.10008.5.1.4.1.1.481.6": "treatment record",
+    "1.2.840.10008.5.1.4.1.1.481.7": "treatment record",
+    "1.2.840.10008.5.1.4.1.1.481.8": "plan",
+    "1.2.840.10008.5.1.4.1.1.481.9": "treatment record",
+    "1.2.840.10008.5.1.4.1.1.88": "report",
+    "1.2.840.10008.5.1.4.1.1.88.59": "key objects",
+    "1.2.840.10008.5.1.4.1.1.11": "presentation state",
+    "1.2.840.10008.5.1.4.1.1.9.1": "waveform",
+    "1.2.840.10008.5.1.4.1.1.9.2": "waveform",
+    "1.2.840.10008.5.1.4.1.1.9.3": "waveform",
+    "1.2.840.10008.5.1.4.1.1.9.5": "waveform",
+    "1.2.840.10008.5.1.4.1.1.9.6": "waveform",
+}
+
+
+class NotAnImage(UnusableInput):
+    """A DICOM object that belongs to images and is none."""
+
+    def __init__(self, error: UnusableInput, kind: str, dataset: Any) -> None:
+        super().__init__(error.what, remedy=error.remedy)
+        self._kind = kind
+        self._told = (_patient(dataset), text(dataset, "StudyInstanceUID"), text(dataset, "SOPInstanceUID"))
+
+    def companion(self, name: str, path: Path) -> Companion:
+        """The object that was met."""
+        return Companion(name, (path,), self.what, self.remedy, self._kind, *self._told)
 
 
 @dataclass(frozen=True)
@@ -238,12 +279,19 @@ def _patient(dataset: Any) -> str:
 def _check_is_image(dataset: Any, sop_class: str) -> None:
     if len(dataset) == 0:
         raise UnusableInput("It is no DICOM file, or an empty one.", remedy=_AGAIN)
-    families = (uid for uid in _NO_IMAGE if sop_class == uid or sop_class.startswith(uid + "."))
-    what, remedy = _NO_IMAGE.get(max(families, key=len, default=""), ("", ""))
+    what, remedy = _of_family(_NO_IMAGE, sop_class, ("", ""))
     if what:
-        raise UnusableInput(what, remedy=remedy)
+        error, kind = UnusableInput(what, remedy=remedy), _of_family(_BESIDE, sop_class, "")
+        raise NotAnImage(error, kind, dataset) if kind and text(dataset, "SOPInstanceUID") else error
     if whole(dataset, "Rows") < 1 or whole(dataset, "Columns") < 1:
         raise UnusableInput("A DICOM file without an image.", remedy=_NONE)
+
+
+def _of_family(known: Mapping[str, Entry], sop_class: str, default: Entry) -> Entry:
+    """What is known of a SOP class, or of the family that its UID continues."""
+    families = (uid for uid in known if sop_class == uid or sop_class.startswith(uid + "."))
+    family = max(families, key=len, default="")
+    return known.get(family, default)
 
 
 def _check_pixels(dataset: Any, file: BinaryIO, syntax: str, values: int) -> None:

@@ -17,7 +17,7 @@ from vesalius.formats import archive, medmnist, nifti, raster, volumes
 from vesalius.formats.dicom import is_slice, scans_of_file, scans_of_series
 from vesalius.formats.dicom_directory import is_directory, listed_files
 from vesalius.formats.dicom_files import Series, SeriesIndex
-from vesalius.formats.dicom_header import looks_like_dicom, read_header
+from vesalius.formats.dicom_header import NotAnImage, looks_like_dicom, read_header
 from vesalius.formats.scan import Refused, Scan
 
 # What lies beside scans and is none: passed over without a word.
@@ -164,6 +164,8 @@ def _file(path: Path, name: str, search: _Search) -> Iterator[Scan | Refused]:
         if not start:
             raise UnusableInput("The file is empty.", remedy="Copy or export it again from its source.")
         yield from _by_content(path, name, start, search)
+    except NotAnImage as error:
+        yield error.companion(name, path)
     except UnusableInput as error:
         yield Refused.because(name, (path,), error)
     except PermissionError:

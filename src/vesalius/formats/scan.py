@@ -71,6 +71,22 @@ class Refused:
         return cls(name, files, error.what, error.remedy)
 
 
+@dataclass(frozen=True)
+class Companion(Refused):
+    """A DICOM object beside images: a report, an outline, a plan, a waveform. It is no image, and refused as one.
+
+    Args:
+        kind: what it is.
+        patient: identified, as of a `Scan`.
+        study, instance: UIDs.
+    """
+
+    kind: str = ""
+    patient: str = ""
+    study: str = ""
+    instance: str = ""
+
+
 def check_size(shape: tuple[int, ...]) -> None:
     """Refuse sizes below 1 and volumes larger than any scanner makes.
 

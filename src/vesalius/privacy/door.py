@@ -21,7 +21,7 @@ from vesalius.core.errors import StoreError, UnusableInput
 from vesalius.core.finding import Finding
 from vesalius.core.grid import Array, Grid, reorient
 from vesalius.formats.names import MASK_ENDING, volume_of, without_suffix
-from vesalius.formats.scan import Scan
+from vesalius.formats.scan import Companion, Scan
 from vesalius.imaging.duplicates import perceptual_hash
 from vesalius.privacy import audit
 from vesalius.privacy.headers import HeaderCleaner
@@ -151,6 +151,27 @@ class Door:
             self._known.clear()
         self._known[order.image.patient] = stored.identity
         writer.put_image(self.folder, replace(order.image, hash=stored.hash), order.path, stored.volume)
+
+    def admit_object(self, found: Companion, *, patient: str, visit: str) -> bool:
+        """Write a DICOM object that is no image into the cohort, de-identified; False where it is there already.
+
+        Raises:
+            UnusableInput: its header is damaged.
+        """
+        pseudonym, case = self.pseudonyms.patient(patient), self.pseudonyms.case(patient, visit)
+        object_id = "O" + self.pseudonyms.image(f"{found.kind}\n{found.instance}")[1:]
+        self.admitted[pseudonym] = patient
+        writer.lift_quarantine(self.folder, self.pseudonyms.source(found.name))
+        if writer.has_object(self.folder, object_id):
+            return False
+        path = writer.beside(self.folder, object_id, case, ".dcm")
+        try:
+            known = self._known.get(pseudonym, Identity())
+            self._known[pseudonym] = self._storer.store_object(found.files[0], patient, path, known)
+            writer.put_object(self.folder, object_id, case, pseudonym, found.kind, path)
+        finally:
+            writer.drop(path)
+        return True
 
     def complete_hashes(self) -> None:
         """Hash the images whose pixels were copied unread; a damaged one stays without."""

@@ -25,7 +25,7 @@ from vesalius.privacy.pseudonyms import Pseudonyms
 
 _NAMES = re.compile(
     r"(?:images|labels)/C[0-9a-f]{16}/I[0-9a-f]{16}(?:\.nii\.gz|\.png|/\d{5}\.dcm)?"
-    r"|(?:images|labels)/C[0-9a-f]{16}|images|labels"
+    r"|images/C[0-9a-f]{16}/O[0-9a-f]{16}\.dcm|(?:images|labels)/C[0-9a-f]{16}|images|labels"
 )
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z_.-]*")
 _DISPOSABLE = ("cache",)  # never leaves the folder, and can be made again

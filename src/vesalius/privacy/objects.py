@@ -67,13 +67,18 @@ class SeriesCleaner:
     def __post_init__(self) -> None:
         self._copier = FileCopier(self.header)
 
-    def write(self, files: Sequence[Path], targets: Sequence[Path]) -> Written:
+    def write(self, files: Sequence[Path], targets: Sequence[Path], pixels: PixelMode | None = None) -> Written:
         """Write each file de-identified.
+
+        Args:
+            files: as they came.
+            targets: where to.
+            pixels: what is done about text in pixels, where that is not what the profile says.
 
         Raises:
             UnusableInput: a header or its pixels are damaged, so that nobody can say what is in them.
         """
-        mode = self.header.profile.pixels
+        mode = pixels or self.header.profile.pixels
         hidden: Hidden = {}
         if mode is not PixelMode.KEEP:
             hidden = self._search(files)

@@ -6,14 +6,15 @@ does not depend on how many processes work. This process alone writes to the dat
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vesalius.core.errors import UnusableInput
+from vesalius.core.errors import UnusableInput, WithdrawnPatient
+from vesalius.core.progress import Progress
 from vesalius.formats.dicom_pixels import DicomPixels
-from vesalius.formats.scan import Scan
+from vesalius.formats.scan import Companion, Refused, Scan
 from vesalius.privacy.door import Door, Order
 from vesalius.privacy.identity import Identity
 from vesalius.privacy.profile import PixelMode, Profile
@@ -43,6 +44,55 @@ class Arrival:
 
 
 Outcome = bool | UnusableInput
+
+
+@dataclass(frozen=True)
+class Reception:
+    """What is met on the way to the door: counted, set aside, taken in at once, or passed on.
+
+    Args:
+        door: the door.
+        progress: told what was set aside.
+        counts: how many were "ignored", "set aside", "objects", and "already" in.
+        series: (role, modality, description) of the DICOM series.
+    """
+
+    door: Door
+    progress: Progress
+    counts: Counter[str]
+    series: Counter[tuple[str, str, str]]
+
+    def usable(self, found: Iterable[tuple[Scan | Refused, str, str, str]]) -> Iterator[Arrival]:
+        """The scans that have a role and an owner, of what was found with role, patient and visit."""
+        for scan, role, owner, visit in found:
+            try:
+                if isinstance(scan, Companion) and owner:
+                    new = self.door.admit_object(scan, patient=owner, visit=visit)
+                    self.counts["objects" if new else "already"] += 1
+                    continue
+                if isinstance(scan, Refused):
+                    raise UnusableInput(scan.reason, remedy=scan.remedy)
+                if scan.source == "dicom":
+                    self.series[role, scan.modality, str(scan.attributes.get("SeriesDescription", ""))] += 1
+                if role == "ignore":
+                    self.counts["ignored"] += 1
+                    continue
+                if not owner:
+                    raise UnusableInput(
+                        "The pattern of --patient-from does not fit the name of this input.",
+                        remedy="Widen the pattern, or name patients in a table.",
+                    )
+            except UnusableInput as error:
+                self.set_aside(scan.name, error)
+                continue
+            yield Arrival(scan, role, owner, visit)
+
+    def set_aside(self, name: str, error: UnusableInput) -> None:
+        """Count and remember an input that cannot be used; nothing is remembered of a withdrawn patient's."""
+        self.counts["set aside"] += 1
+        if not isinstance(error, WithdrawnPatient):
+            self.door.set_aside(name, error.what, error.remedy)
+        self.progress.set_aside(name, error.what, error.remedy)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,16 @@ class Storer:
         digest = NO_HASH if array is None else _hash(scan, array)
         return Stored(volume, digest, series.header.identity)
 
+    def store_object(self, file: Path, patient: str, path: Path, identity: Identity) -> Identity:
+        """Write a DICOM object that is no image; what is known of the patient now.
+
+        Raises:
+            UnusableInput: its header is damaged.
+        """
+        series = self._cleaner(patient, identity)
+        series.write([file], [path], pixels=PixelMode.KEEP)  # masks and doses hold no text
+        return series.header.identity
+
     def _cleaner(self, patient: str, identity: Identity) -> SeriesCleaner:
         """What cleans this patient's series; an earlier one again where nothing new is known."""
         series = self._series.pop(patient, None)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vesalius.core.cohort import Cohort
-from vesalius.core.errors import UnusableInput, UsageError, WithdrawnPatient
+from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vesalius.formats.roles import Rules
     from vesalius.formats.scan import Refused, Scan
     from vesalius.privacy.door import Door
-    from vesalius.privacy.passage import Arrival
     from vesalius.privacy.preview import Preview
     from vesalius.privacy.profile import Profile
 
@@ -77,7 +76,7 @@ def ingest(
     from vesalius.formats.layout import read_layout
     from vesalius.formats.roles import DEFAULT_RULES, load_rules
     from vesalius.privacy.door import Door
-    from vesalius.privacy.passage import admit_all
+    from vesalius.privacy.passage import Reception, admit_all
     from vesalius.privacy.pseudonyms import Pseudonyms, load_key
     from vesalius.privacy.vault import remember_where_kept
     from vesalius.running.crew import cores
@@ -103,7 +102,7 @@ def ingest(
     series: Counter[tuple[str, str, str]] = Counter()
     layouts = [layout for path in paths if (layout := read_layout(path)) is not None]
     found = chain.from_iterable(_arrivals(path, owners, rules) for path in paths)
-    seen = _Seen(door, progress, counts, series)
+    seen = Reception(door, progress, counts, series)
     with held(folder):
         tracked = progress.track(found, "Bringing scans in")
         for arrival, outcome in admit_all(door, seen.usable(tracked), workers or cores()):
@@ -115,7 +114,7 @@ def ingest(
                 door.admit_covariates(door.pseudonyms.case(arrival.patient, arrival.visit), dict(scan.answers))
             counts["added" if outcome else "already"] += 1
             roles_seen[arrival.role] += 1
-    if not counts["added"] and not counts["already"]:
+    if not counts["added"] and not counts["already"] and not counts["objects"]:
         raise UsageError(
             "No usable image was found.",
             remedy="See what was set aside above; nothing was added.",
@@ -128,49 +127,12 @@ def ingest(
     door.record("ingest", len(study.cases), dict(counts))
     progress.note(
         cohort=str(folder), added=counts["added"], already=counts["already"], ignored=counts["ignored"],
-        roles=dict(sorted(roles_seen.items())),
+        objects=counts["objects"],        roles=dict(sorted(roles_seen.items())),
     )  # fmt: skip
     for line in _series_table(series):
         progress.say(line)
     progress.say(_summary(counts, roles_seen, folder))
     return study
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What was met on the way to the door: counted, set aside, or passed on."""
-
-    door: Door
-    progress: Progress
-    counts: Counter[str]
-    series: Counter[tuple[str, str, str]]
-
-    def usable(self, found: Iterable[tuple[Scan | Refused, str, str, str]]) -> Iterator[Arrival]:
-        """The scans that have a role and an owner."""
-        from vesalius.formats.scan import Refused
-        from vesalius.privacy.passage import Arrival
-
-        for scan, role, owner, visit in found:
-            if isinstance(scan, Refused):
-                self.set_aside(scan.name, UnusableInput(scan.reason, remedy=scan.remedy))
-                continue
-            if scan.source == "dicom":
-                self.series[role, scan.modality, str(scan.attributes.get("SeriesDescription", ""))] += 1
-            if role == "ignore":
-                self.counts["ignored"] += 1
-            elif not owner:
-                remedy = "Widen the pattern, or name patients in a table."
-                what = "The pattern of --patient-from does not fit the name of this input."
-                self.set_aside(scan.name, UnusableInput(what, remedy=remedy))
-            else:
-                yield Arrival(scan, role, owner, visit)
-
-    def set_aside(self, name: str, error: UnusableInput) -> None:
-        """Count and remember an input that cannot be used."""
-        self.counts["set aside"] += 1
-        if not isinstance(error, WithdrawnPatient):
-            self.door.set_aside(name, error.what, error.remedy)
-        self.progress.set_aside(name, error.what, error.remedy)
 
 
 def preview(
@@ -235,12 +197,14 @@ def _arrivals(path: Path, owners: Owners, rules: Rules) -> Iterator[tuple[Scan |
     from vesalius.formats.find import find_scans
     from vesalius.formats.layout import read_layout
     from vesalius.formats.names import is_mask_of_a_neighbour, volume_of
-    from vesalius.formats.scan import Refused
+    from vesalius.formats.scan import Companion, Refused
 
     layout = read_layout(path)
     if layout is None:
         for scan in find_scans(path):
-            if isinstance(scan, Refused):
+            if isinstance(scan, Companion):
+                yield scan, "", *owners.of_scan(scan.name, scan.patient, scan.study)
+            elif isinstance(scan, Refused):
                 yield scan, "", "", ""
             elif scan.source != "dicom" and is_mask_of_a_neighbour(scan.files[0]):
                 yield scan, "ignore", "", ""
@@ -384,5 +348,6 @@ def _series_table(series: Counter[tuple[str, str, str]]) -> list[str]:
 def _summary(counts: Counter[str], roles: Counter[str], folder: Path) -> str:
     parts = [f"{counts['added']} added"]
     parts += [f"{counts[key]} {key}" for key in ("already", "ignored", "set aside") if counts[key]]
+    parts += [f"{counts['objects']} objects beside images"] if counts["objects"] else []
     table = ", ".join(f"{role}: {count}" for role, count in sorted(roles.items()))
     return f"{folder}: {', '.join(parts)}. Roles: {table}."

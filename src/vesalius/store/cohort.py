@@ -163,6 +163,7 @@ def _cases(connection: sqlite3.Connection, folder: Path, labels: tuple[Label, ..
             frozenset(assessed[row["id"]]),
         )
         for row in connection.execute("SELECT * FROM cases ORDER BY id")
+        if row["id"] in images  # a visit may have brought reports alone
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vesalius.core.errors import StoreError
 
-VERSION = 2
+VERSION = 3
 _KEPT_EVERY = 0.5  # seconds between flushes of what `held` collects
 
 SCHEMA = """
@@ -36,6 +36,9 @@ CREATE TABLE IF NOT EXISTS sources (
     PRIMARY KEY (key, image_id));   -- keyed pseudonyms of names: 0 the whole name, 1 without suffix, 2 last part
 CREATE TABLE IF NOT EXISTS instances (uid TEXT NOT NULL, image_id TEXT NOT NULL REFERENCES images(id),
     PRIMARY KEY (uid, image_id));   -- pseudonymous SOP Instance UIDs
+CREATE TABLE IF NOT EXISTS objects (    -- DICOM objects beside images: reports, outlines, plans, waveforms
+    id TEXT PRIMARY KEY, case_id TEXT NOT NULL REFERENCES cases(id), path TEXT NOT NULL, kind TEXT NOT NULL,
+    patient TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS labels (
     image_id TEXT PRIMARY KEY REFERENCES images(id),
     path TEXT NOT NULL, digest TEXT NOT NULL,
@@ -113,7 +116,7 @@ def connect(folder: Path) -> sqlite3.Connection:
             "The cohort's database is damaged.", remedy="Restore cohort.sqlite, or ingest into a new folder.",
             file=path,
         ) from error  # fmt: skip
-    if version == 1:  # later versions only added tables
+    if 0 < version < VERSION:  # later versions only added tables
         connection.executescript(SCHEMA)
         connection.execute(f"PRAGMA user_version = {VERSION}")
     elif version != VERSION:

@@ -91,6 +91,22 @@ def put_image(folder: Path, image: NewImage, made: Path, volume: int) -> None:
         )
 
 
+def has_object(folder: Path, object_id: str) -> bool:
+    """Whether the cohort holds this object already."""
+    with transaction(folder) as connection:
+        return connection.execute("SELECT 1 FROM objects WHERE id = ?", (object_id,)).fetchone() is not None
+
+
+def put_object(folder: Path, object_id: str, case: str, patient: str, kind: str, made: Path) -> None:
+    """Move a DICOM object that is no image from beside to its place, then enter it."""
+    place = made.with_name(f"{object_id}.dcm")
+    made.replace(place)
+    with transaction(folder) as connection:
+        connection.execute("INSERT OR IGNORE INTO cases VALUES (?, ?)", (case, patient))
+        row = (object_id, case, place.relative_to(folder).as_posix(), kind, patient)
+        connection.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)", row)
+
+
 def put_hash(folder: Path, image_id: str, digest: bytes) -> None:
     """Enter the perceptual hash of an image that came in without."""
     with transaction(folder) as connection:
