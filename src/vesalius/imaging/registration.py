@@ -55,14 +55,19 @@ class Volume:
             array: (i, j, k), any numeric type.
             grid: the scan's own grid.
         """
+        small = cls.coarse(array, grid)
+        low, high = np.percentile(small.values, (0.1, 99.8))
+        scale = high - low if high > low else 1.0
+        return cls(((np.clip(small.values, low, high) - low) / scale).astype(np.float32), small.grid)
+
+    @classmethod
+    def coarse(cls, array: Array, grid: Grid) -> Volume:
+        """A scan's own values on canonical axes, about 2 mm apart, 0 where they are not finite."""
         canonical, order, flips = grid.canonical()
         turned = reorient(array, order, flips)
         factors = [max(1, int(_WORKING_MM / size + 0.25)) for size in canonical.spacing]
-        small, coarse = _block_mean(turned, canonical, factors)
-        small = np.nan_to_num(small, nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = np.percentile(small, (0.1, 99.8))
-        scale = high - low if high > low else 1.0
-        return cls(((np.clip(small, low, high) - low) / scale).astype(np.float32), coarse)
+        small, grid = _block_mean(turned, canonical, factors)
+        return cls(np.nan_to_num(small, nan=0.0, posinf=0.0, neginf=0.0), grid)
 
     def smoothed(self, sigma_mm: float) -> Volume:
         """The same volume after a Gaussian of this width (mm)."""

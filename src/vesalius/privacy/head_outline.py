@@ -1,0 +1,59 @@
+"""The outline of a head against air, whatever the contrast, and the average head laid onto it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vesalius.core.grid import Array
+from vesalius.imaging.registration import Candidate, Samples, Search, Volume, refine, rotation
+from vesalius.privacy.head_model import HeadModel
+
+_TURNS = tuple((pitch, size) for pitch in (-30.0, -15.0, 0.0, 15.0, 30.0) for size in (0.88,))
+_STARTS = 2
+_ABOVE_AIR = 0.2  # of the way from air to tissue
+_BLUR_MM = 3.0
+
+
+def tissue_of(scan: Volume) -> Array:
+    """(i, j, k) bool: the largest thing that is not air, with its holes filled.
+
+    Args:
+        scan: intensities about 2 mm apart, MR or CT (clipped at soft tissue).
+    """
+    import scipy.ndimage
+    from skimage.filters import threshold_otsu
+
+    values = scan.smoothed(1.5).values
+    if float(np.ptp(values)) <= 0:
+        return np.zeros(values.shape, bool)
+    parting = threshold_otsu(values)
+    below, above = values[values <= parting], values[values > parting]
+    air, tissue = float(np.median(below)), float(np.median(above))
+    noise = 1.4826 * float(np.median(np.abs(below - air)))
+    found = values > min(max(air + _ABOVE_AIR * (tissue - air), air + 4.0 * noise), parting)
+    thin = np.asarray(scan.grid.spacing) > 3.0
+    element = np.zeros((3, 3, 3), bool)
+    for axis in np.flatnonzero(~thin):
+        element[tuple(slice(None) if other == axis else 1 for other in range(3))] = True
+    element[1, 1, 1] = True
+    found = scipy.ndimage.binary_opening(found, element)
+    pieces, count = scipy.ndimage.label(found)
+    if count > 1:
+        found = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    return np.asarray(scipy.ndimage.binary_fill_holes(found))
+
+
+def lay_head(tissue: Volume, model: HeadModel) -> Candidate:
+    """The pose (model to patient mm, affine) at which the average head explains most of an outline.
+
+    Args:
+        tissue: 1 in the head, 0 in air.
+        model: the average head.
+    """
+    search = Search(tissue, model.outline, model.counts, least_overlap=0.4)
+    starts = search.over([rotation(pitch, 0.0, 0.0) * size for pitch, size in _TURNS])[:_STARTS]
+    soft = tissue.smoothed(_BLUR_MM)
+    samples = Samples.of(model.outline.smoothed(_BLUR_MM), model.counts, 8.0, shading=False)
+    poses = (refine(samples, soft, start.pose, "similarity", 20) for start in starts)
+    best = max(poses, key=lambda found: found.score)
+    return refine(samples, soft, best.pose, "affine", 30)
