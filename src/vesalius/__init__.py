@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vesalius.steps.evaluate import evaluate
     from vesalius.steps.export import export
     from vesalius.steps.fit import fit
+    from vesalius.steps.forget import forget
     from vesalius.steps.ingest import ingest
     from vesalius.steps.label import label
     from vesalius.steps.predict import predict
@@ -40,6 +41,7 @@ _HOMES = {
     "ingest": "steps.ingest", "label": "steps.label", "split": "steps.split", "fit": "steps.fit",
     "evaluate": "steps.evaluate", "predict": "steps.predict", "show": "steps.show", "demo": "steps.demo",
     "export": "steps.export", "audit": "steps.audit", "vault": "steps.vault",
+    "forget": "steps.forget",
     "privacy_check": "steps.privacy_check",
     "open_cohort": "store.cohort", "open_bundle": "store.bundle", "Segmenter": "inference.segmenter",
     "Case": "core.case", "Cohort": "core.cohort", "Label": "core.cohort", "Split": "core.cohort",
@@ -53,7 +55,7 @@ _HOMES = {
 __all__ = [
     "BundleError", "Case", "Cohort", "Finding", "GeometryError", "Grid", "Image", "Label", "Metric", "Model",
     "Prediction", "Report", "Rival", "Segmenter", "Split", "Task", "UnusableInput", "UsageError",
-    "VesaliusError", "audit", "demo", "evaluate", "export", "fit", "ingest", "label", "open_bundle",
+    "VesaliusError", "audit", "demo", "evaluate", "export", "fit", "forget", "ingest", "label", "open_bundle",
     "open_cohort", "predict", "privacy_check", "show", "split", "vault",
 ]  # fmt: skip
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from vesalius.core.cohort import Cohort
+from vesalius.core.cohort import TRAIN, Cohort
+from vesalius.core.identity import seen_hash
 from vesalius.core.image import Image
 from vesalius.core.protocols import RESEARCH_ONLY, Prediction
 
@@ -44,6 +45,7 @@ def rival_card(
         "classes": [{"value": label.value, "name": label.name} for label in cohort.labels],
         "ignore": cohort.ignore,
         "cohort": {"digest": cohort.digest},
+        "patients_seen": sorted({seen_hash(case.patient) for case in cohort.part(TRAIN)}),
         "research_only": RESEARCH_ONLY,
         "sentences": [how],
     }

@@ -54,6 +54,21 @@ def load_key(path: Path | None = None) -> bytes:
     return key
 
 
+def existing_key() -> bytes:
+    """The user's key, where there is one; never a new one, which would open nothing and find nobody.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not key_path().exists() and not vault_path().exists():
+        raise UsageError(
+            "The key that this cohort was made with is not here.",
+            remedy="Restore the key or the vault from a copy; without it nothing can be recovered.",
+            file=key_path().parent,
+        )
+    return load_key()
+
+
 @dataclass(frozen=True)
 class Pseudonyms:
     """Everything that is derived from the key. Its representation never shows the key."""

@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,11 +67,13 @@ class Vault:
         key: the pseudonym key.
         patients: pseudonym to identified patient key.
         openings: when, by whom and what for the vault was opened.
+        forgotten: pseudonym of each withdrawn patient, and when the record was removed.
     """
 
     key: bytes = field(repr=False)
     patients: dict[str, str] = field(default_factory=dict, repr=False)
     openings: list[dict[str, str]] = field(default_factory=list)
+    forgotten: dict[str, str] = field(default_factory=dict)
 
 
 def vault_path() -> Path:
@@ -98,18 +101,16 @@ def open_vault(path: Path, secret: Secret, why: str) -> Vault:
     Raises:
         UsageError: there is no vault, the secret is wrong, or a byte of the file was changed.
     """
-    vault = _read(path, secret)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    vault.openings.append({"time": now, "who": getpass.getuser(), "why": why})
-    _write(path, secret, vault)
-    return vault
+    with _opened(path, secret, why) as vault:
+        return vault
 
 
 def remember(path: Path, secret: Secret, patients: Mapping[str, str]) -> None:
     """Add patients (pseudonym to identified key)."""
-    vault = open_vault(path, secret, "ingest")
-    vault.patients.update(patients)
-    _write(path, secret, vault)
+    with _opened(path, secret, "ingest") as vault:
+        vault.patients.update(patients)
+        for pseudonym in patients:
+            vault.forgotten.pop(pseudonym, None)
 
 
 def remember_where_kept(patients: Mapping[str, str]) -> None:
@@ -118,10 +119,69 @@ def remember_where_kept(patients: Mapping[str, str]) -> None:
         remember(vault_path(), Secret.of(None), patients)
 
 
+def forget(path: Path, secret: Secret, pseudonym: str) -> None:
+    """Remove the record of a withdrawn patient, with a remark that it was there."""
+    with _opened(path, secret, f"forget {pseudonym}") as vault:
+        vault.patients.pop(pseudonym, None)
+        vault.forgotten.setdefault(pseudonym, _now())
+
+
+def forget_where_kept(pseudonym: str) -> None:
+    """`forget`, where this user has a vault."""
+    if vault_path().exists():
+        forget(vault_path(), Secret.of(None), pseudonym)
+
+
 def rotate(path: Path, old: Secret, new: Secret) -> None:
     """Change the passphrase or key file; the pseudonym key and so every pseudonym stay."""
     _check(new)
-    _write(path, new, open_vault(path, old, "rotate"))
+    with _alone(path):
+        vault = _read(path, old)
+        _write(path, new, _noted(vault, "rotate"))
+
+
+@contextmanager
+def _opened(path: Path, secret: Secret, why: str) -> Iterator[Vault]:
+    """The vault, with this opening written into it before it is given out, and its changes written afterwards."""
+    with _alone(path):
+        vault = _noted(_read(path, secret), why)
+        _write(path, secret, vault)
+        before = _content(vault)
+        yield vault
+        if _content(vault) != before:
+            _write(path, secret, vault)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """No other process opens the vault meanwhile, so that no opening is lost from the record (POSIX only)."""
+    if os.name != "posix" or not path.parent.is_dir():
+        yield
+        return
+    import fcntl
+
+    handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _noted(vault: Vault, why: str) -> Vault:
+    vault.openings.append({"time": _now(), "who": getpass.getuser(), "why": why})
+    return vault
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _content(vault: Vault) -> bytes:
+    content = {
+        "key": vault.key.hex(), "patients": vault.patients, "openings": vault.openings, "forgotten": vault.forgotten,
+    }  # fmt: skip
+    return json.dumps(content).encode()
 
 
 def _check(secret: Secret) -> None:
@@ -138,12 +198,17 @@ def _write(path: Path, secret: Secret, vault: Vault) -> None:
         "key_file": secret.from_file,
         **_SCRYPT,
     }
-    line = json.dumps(header, sort_keys=True).encode() + b"\n"
-    content = {"key": vault.key.hex(), "patients": vault.patients, "openings": vault.openings}
+    bound = json.dumps(header, sort_keys=True).encode()
     cipher = AESGCM(_file_key(secret, header))
-    sealed = cipher.encrypt(bytes.fromhex(str(header["nonce"])), json.dumps(content).encode(), _MAGIC + line)
+    sealed = cipher.encrypt(bytes.fromhex(str(header["nonce"])), _content(vault), _MAGIC + bound)
+    line = json.dumps({**header, "check": _check_sum(bound, sealed)}, sort_keys=True).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_bytes(path, _MAGIC + line + sealed, mode=0o600)
+
+
+def _check_sum(bound: bytes, sealed: bytes) -> str:
+    """Tells damage from a wrong passphrase; against malice stands the cipher's own tag."""
+    return hashlib.sha256(_MAGIC + bound + sealed).hexdigest()
 
 
 def _read(path: Path, secret: Secret) -> Vault:
@@ -153,22 +218,32 @@ def _read(path: Path, secret: Secret) -> Vault:
     if not path.is_file():
         raise UsageError("There is no vault.", remedy="Make one with `vesalius vault init`.", file=path)
     data = path.read_bytes()
-    line, newline, sealed = data[len(_MAGIC) :].partition(b"\n")
+    line, _, sealed = data[len(_MAGIC) :].partition(b"\n")
     try:
         if not data.startswith(_MAGIC):
             raise ValueError("another file")
         header = json.loads(line)
+        check = header.pop("check", None)
+        bound = (
+            json.dumps(header, sort_keys=True).encode() if check else line + b"\n"
+        )  # without: as version 0.1 wrote it
+        if check is not None and check != _check_sum(bound, sealed):
+            raise ValueError("changed")
         cipher = AESGCM(_file_key(secret, header))
-        opened = cipher.decrypt(bytes.fromhex(str(header["nonce"])), sealed, _MAGIC + line + newline)
+        opened = cipher.decrypt(bytes.fromhex(str(header["nonce"])), sealed, _MAGIC + bound)
     except InvalidTag as error:
         raise UsageError(
-            "The vault does not open: the passphrase or key file is wrong, or the file was changed.",
+            "The vault does not open: the passphrase or key file is wrong.",
             remedy="Try again, or restore the file from a copy.", file=path,
         ) from error  # fmt: skip
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError("This file is no vault, or damaged.", remedy="Restore it from a copy.", file=path) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            "The vault's file was changed: a byte of it is not what was written.",
+            remedy="Restore it from a copy.", file=path,
+        ) from error  # fmt: skip
     content = json.loads(opened)
-    return Vault(bytes.fromhex(content["key"]), content["patients"], content["openings"])
+    key, patients, openings = bytes.fromhex(content["key"]), content["patients"], content["openings"]
+    return Vault(key, patients, openings, content.get("forgotten", {}))
 
 
 def _file_key(secret: Secret, header: Mapping[str, Any]) -> bytes:

@@ -57,6 +57,7 @@ def vault(
     path = safe.vault_path()
     secret = safe.Secret.of(Path(key_file) if key_file else None)
     if action == "init":
+        (progress or Silent()).say(safe.NO_WAY_BACK)
         safe.init(path, secret, load_key())
         key_path().unlink(missing_ok=True)
         return _done(progress, "The pseudonym key is in the vault now, and no longer beside it.", safe.NO_WAY_BACK)
@@ -68,6 +69,8 @@ def vault(
         return _done(progress, "The vault opens with the new secret only; no pseudonym changed.", safe.NO_WAY_BACK)
     opened = safe.open_vault(path, secret, action if pseudonym is None else f"{action} {pseudonym}")
     if action == "find":
+        if pseudonym in opened.forgotten:
+            raise UsageError(f"The record of this patient was removed on {opened.forgotten[pseudonym]} (withdrawn).")
         if pseudonym not in opened.patients:
             raise UsageError("The vault does not know this pseudonym.", remedy="Check it, or look in another vault.")
         return _done(progress, f"{pseudonym} is {opened.patients[pseudonym]}")

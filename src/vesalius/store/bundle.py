@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vesalius.core.errors import BundleError, UsageError
+from vesalius.store.files import flush_folder
 
 CARD_FORMAT = 1
 MANIFEST = "manifest.json"
@@ -113,7 +114,7 @@ def write_bundle(folder: Path, files: Mapping[str, bytes], card: Mapping[str, An
         if folder.exists():
             folder.rename(beside / "old")
         new.rename(folder)
-        _flush_folder(folder.parent)
+        flush_folder(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
@@ -209,9 +210,8 @@ def _read_manifest(folder: Path) -> dict[str, str]:
         raise BundleError(f"The bundle's {MANIFEST} lists no files.", remedy=_FETCH, file=folder)
     for name in files:
         _check_name(name, folder)
-    for name in (MODEL, CARD):
-        if name not in files:
-            raise BundleError(f"The bundle's {MANIFEST} does not list {name}.", remedy=_FETCH, file=folder)
+    if CARD not in files:
+        raise BundleError(f"The bundle's {MANIFEST} does not list {CARD}.", remedy=_FETCH, file=folder)
     return files
 
 
@@ -263,14 +263,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the renaming itself durable, where the system lets folders be flushed (not on Windows)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -49,6 +49,17 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def flush_folder(folder: Path) -> None:
+    """Make renaming and removing durable, where the system lets folders be flushed (not on Windows)."""
+    if os.name != "posix" or not folder.is_dir():
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ def held_out(cohort: Cohort, card: Mapping[str, Any]) -> HeldOut:
     digest = (card.get("cohort") or {}).get("digest")
     here = {seen_hash(patient) for patient in cohort.patients}
     training = {seen_hash(case.patient) for case in cohort.part(TRAIN)}
+    training |= {seen_hash(patient) for patient in json.loads(cohort.meta.get("forgotten", "[]"))}  # withdrawn since
     own = bool(digest and digest == cohort.digest) or bool(seen and seen <= training)
     unknown = not seen and not digest
     if own or (unknown and cohort.part(TEST)):
