@@ -1,0 +1,287 @@
+"""Fit a classification within a budget: look, prepare, frozen features, measure, train, calibrate, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vesalius.core.case import Case
+from vesalius.core.cohort import Cohort
+from vesalius.core.errors import UsageError
+from vesalius.core.grid import Array
+from vesalius.core.progress import Progress
+from vesalius.core.protocols import Fitted
+from vesalius.core.report import Plot, Series
+from vesalius.imaging.whole import WholePreparation
+from vesalius.learning import classify_plan as planning
+from vesalius.learning.classify_data import Look, WholeCases, look, preparation_for, prepare_whole_cases
+from vesalius.learning.classify_frozen import Folds, Frozen, fit_frozen
+from vesalius.learning.classify_plan import ClassifyPlan
+from vesalius.learning.classify_stack import CalibratedEnsemble, Weights, fit_weights, probabilities, thresholds
+from vesalius.learning.classify_train import answers, seconds_side_by_side, train_networks
+from vesalius.learning.export import check_volume, export_module
+from vesalius.learning.fit import usable_threads, versions
+from vesalius.learning.loop import State
+from vesalius.learning.study import FitSettings
+from vesalius.measures.target import Target
+
+_MEASURING_SHARE, _MEASURING_SECONDS = 0.05, 2.0
+_RESERVE_SECONDS, _RESERVE_SHARE = 8.0, 0.03  # kept for judging and export
+_LEAST_SECONDS = 3.0
+
+
+def fit_classification(
+    cohort: Cohort, train: Sequence[Case], settings: FitSettings, work: Path, progress: Progress, question: Target
+) -> Fitted:
+    """Fit a model of classes within `settings.minutes`.
+
+    Args:
+        cohort: for its folder, digest and split.
+        train: what may be learned from.
+        settings: what is asked for; `folds` of 1 leaves their number to the plan.
+        work: folder for checkpoints and the plan; an interrupted call is resumed from it.
+        progress: told the plan, the loss and the time left.
+        question: what is asked of each case.
+
+    Returns:
+        The bundle's files, the card's keys `preparation`, `network`, `plan`, `threshold`, `versions` and
+        `sentences`, and the curve.
+
+    Raises:
+        UsageError: there is nothing to learn from: no usable image, or one class only.
+        VesaliusError: torch and ONNX Runtime disagree on the result.
+    """
+    began = time.monotonic()
+    if settings.network is not None:
+        raise UsageError("A network of one's own is for segmentation.", remedy="Fit without --network.")
+    spent_before = _spent_before(work, settings)
+    deadline = began + 60 * settings.minutes - spent_before
+    found = look(train, settings.inputs)
+    progress.say(found.sentence())
+    plan, cases, folds, frozen = _prepared(cohort, train, settings, work, progress, question, found, deadline)
+
+    def note_spent() -> None:
+        _write_json(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
+
+    def seconds_left() -> float:
+        return deadline - time.monotonic() - _reserve(settings)
+
+    networks, states = train_networks(
+        plan, cases, [inside for inside, _ in folds], question.kind, settings.seed, work, progress,
+        seconds_left=None if settings.plan is not None else seconds_left, resume=settings.resume, saved=note_spent,
+    )  # fmt: skip
+    outside = np.full(cases.truth.shape, np.nan)
+    for network, (_, left_out) in zip(networks, folds, strict=True):
+        if len(left_out):
+            outside[left_out] = answers(network, plan, cases, left_out, question.kind)
+    weights = fit_weights(outside, frozen.outside, cases.truth, question.kind)
+    joined = weights.joined(outside, frozen.outside)
+    threshold = thresholds(joined, cases.truth, question.kind)
+    plan = replace(plan, turns=tuple(tuple(state.turns) for state in states))
+    ensemble = CalibratedEnsemble(networks, frozen.head, weights, plan.size, plan.changes.mirror_axes, question.kind)
+    image = check_volume(cases.images.shape[1], plan.size)
+    files = export_module(ensemble, image, {"image": {0: "n"}, "logits": {0: "n"}, "map": {0: "n"}})
+    sentences = [
+        found.sentence(), *plan.sentences(), frozen.sentence,
+        *_judgement(question, cases, states, weights, {"networks": outside, "frozen features": frozen.outside, "together": joined}),
+    ]  # fmt: skip
+    for sentence in sentences[-3:]:
+        progress.say(sentence)
+    card = {
+        "preparation": _preparation(found, settings, plan).as_json(), "threshold": threshold,
+        "network": {
+            "outputs": ["logits", "map"], "size": list(plan.size), "mirror_axes": list(plan.changes.mirror_axes)
+        },
+        "plan": plan.as_json(), "versions": versions(), "fingerprint": found.as_json(), "sentences": sentences,
+    }  # fmt: skip
+    return Fitted(files, card, _curve(states))
+
+
+def _prepared(
+    cohort: Cohort,
+    train: Sequence[Case],
+    settings: FitSettings,
+    work: Path,
+    progress: Progress,
+    question: Target,
+    found: Look,
+    deadline: float,
+) -> tuple[ClassifyPlan, WholeCases, Folds, Frozen]:
+    """The plan, the prepared cases, who learns from which, and the model of frozen features."""
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    threads = settings.threads or usable_threads()
+    torch.set_num_threads(threads)
+    kept, plan = work / "plan.json", None
+    if settings.plan is not None:
+        plan = replace(ClassifyPlan.from_json(settings.plan), device=device)
+    elif settings.resume and kept.exists():
+        plan = ClassifyPlan.from_json(json.loads(kept.read_text(encoding="utf-8")))
+    known = [case for case in train if question.value(case) is not None]
+    stored = plan is not None
+    if plan is None:
+        plan = planning.first_plan(found, _folds_guess(known, question, settings), found.images, device, threads)
+        seconds = deadline - time.monotonic() - _reserve(settings) - 0.02 * 60 * settings.minutes
+        plan = planning.fitted_to(
+            plan, found, round(found.images * (1 - 1 / max(2, plan.folds))), seconds,
+            _measure(found, len(question.classes), question.kind, plan.folds, settings),
+        )  # fmt: skip
+    cases = prepare_whole_cases(cohort, known, question.value, _preparation(found, settings, plan), progress)
+    _check(cases, question, progress)
+    folds = folds_of(cases, plan.folds if stored else max(settings.folds, 1), settings.seed)
+    axes = planning.mirror_candidates(found, question.classes)
+    frozen = fit_frozen(cases, folds, axes, settings.seed)
+    if not stored:
+        plan = replace(plan, folds=len(folds), changes=replace(plan.changes, mirror_axes=frozen.mirror_axes))
+        left = deadline - time.monotonic() - _reserve(settings)
+        plan = replace(plan, steps=max(20, int(left / max(plan.seconds_per_step, 1e-6))))
+    _write_json(kept, plan.as_json())
+    for sentence in (*plan.measured, *plan.sentences(), frozen.sentence):
+        progress.say(sentence)
+    return plan, cases, folds, frozen
+
+
+def _measure(
+    found: Look, classes: int, kind: str, networks: int, settings: FitSettings
+) -> Callable[[ClassifyPlan], float | None]:
+    """Seconds per step of a candidate, until the time for measuring is over."""
+    enough = time.monotonic() + max(_MEASURING_SECONDS, _MEASURING_SHARE * 60 * settings.minutes)
+
+    def measure(plan: ClassifyPlan) -> float | None:
+        left = enough - time.monotonic()
+        return None if left <= 0 else seconds_side_by_side(plan, found.channels, classes, kind, networks, left / 3)
+
+    return measure
+
+
+def _folds_guess(known: Sequence[Case], question: Target, settings: FitSettings) -> int:
+    """The number of folds if nothing looks alike and everything can be used."""
+    patients: dict[int, set[str]] = {n: set() for n in range(len(question.classes))}
+    for case in known:
+        for number, share in enumerate(question.value(case) or ()):
+            if share > 0:
+                patients[number].add(case.patient)
+    return planning.folds_for([max(1, len(p)) for p in patients.values() if p] or [1], settings.folds, len(known))
+
+
+def _check(cases: WholeCases, question: Target, progress: Progress) -> None:
+    """Refuse what cannot be learned from.
+
+    Raises:
+        UsageError: no usable case, or no two classes to tell apart.
+    """
+    for sentence in cases.left_out[:10]:
+        progress.say(sentence)
+    if not len(cases.truth):
+        raise UsageError("No training case can be used.", remedy="See the reasons above, and label the cases.")
+    share = cases.truth.mean(0)
+    if question.kind == "multilabel":
+        if not ((share > 0) & (share < 1)).any():
+            raise UsageError("Every training case has the same labels.", remedy="Add cases with and without each.")
+    elif (share > 0).sum() < 2:
+        only = question.classes[int(np.argmax(share))]
+        raise UsageError(
+            f"All training cases that can be used are of one class, {only!r}.", remedy="Add cases of another class."
+        )
+
+
+def folds_of(cases: WholeCases, asked: int, seed: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """For each network the cases it learns from and those left out; groups stay together, classes are spread.
+
+    One pair with nothing left out where a class has fewer than two groups.
+    """
+    everything = np.arange(len(cases.truth))
+    present = cases.truth[:, cases.truth.sum(0) > 0] > 0
+    groups = [len(np.unique(cases.groups[column])) for column in present.T]
+    number = planning.folds_for(groups, asked, len(everything))
+    if number == 1:
+        return [(everything, everything[:0])]
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    _, stratum = np.unique(present, axis=0, return_inverse=True)
+    if present.shape[1] > 2 and present.sum(1).max() > 1:
+        stratum = present.argmax(1)  # several labels: by the first
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of classes with fewer members than folds
+        drawn = StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(everything, stratum, cases.groups)
+        pairs = [(np.asarray(inside), np.asarray(left_out)) for inside, left_out in drawn]
+    if any(not len(left_out) or (present[inside].sum(0) == 0).any() for inside, left_out in pairs):
+        return [(everything, everything[:0])]
+    return pairs
+
+
+def _preparation(found: Look, settings: FitSettings, plan: ClassifyPlan) -> WholePreparation:
+    return preparation_for(found, settings.inputs, plan.longest)
+
+
+def _reserve(settings: FitSettings) -> float:
+    """Seconds kept for judging and export."""
+    return min(_RESERVE_SECONDS + _RESERVE_SHARE * 60 * settings.minutes, 0.5 * 60 * settings.minutes)
+
+
+def _judgement(
+    question: Target, cases: WholeCases, states: Sequence[State], weights: Weights, said: Mapping[str, Array]
+) -> list[str]:
+    """What the training came to, in plain words."""
+    steps = sum(state.step for state in states)
+    sentences = [f"Trained {steps} steps; {len(cases.left_out)} cases were left out."]
+    together = said["together"]
+    known = np.isfinite(together).all(1)
+    if not known.any():
+        return [*sentences, "There are too few patients to leave any out: nothing is known of unseen cases."]
+    sentences.append(
+        f"Weights found out of fold: networks {weights.network:.2f}, frozen features {weights.frozen:.2f}."
+    )
+    areas = {name: _area(values[known], cases.truth[known], question.kind) for name, values in said.items()}
+    figures = ", ".join(f"{name} {area:.3f}" for name, area in areas.items())
+    sentences.append(f"Area under the ROC curve of {known.sum()} cases that the answering parts never saw: {figures}.")
+    return sentences
+
+
+def _area(logits: Array, truth: Array, kind: str) -> float:
+    """Mean over classes of the area under the ROC curve, each class against the others."""
+    from scipy.stats import rankdata
+
+    scores, areas = probabilities(logits, kind), []
+    for number in range(truth.shape[1]):
+        positive = truth[:, number] > 0.5
+        n, m = int(positive.sum()), int((~positive).sum())
+        if n and m:
+            areas.append((rankdata(scores[:, number])[positive].sum() - n * (n + 1) / 2) / (n * m))
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def _curve(states: Sequence[State]) -> Plot:
+    """Loss by step of each network."""
+    series = tuple(
+        Series(f"network {number + 1}", tuple(float(at) for at, _ in state.curve),
+               tuple(loss for _, loss in state.curve), line=True)
+        for number, state in enumerate(states)
+    )  # fmt: skip
+    return Plot("Training", "step", "loss (cross-entropy)", series)
+
+
+def _spent_before(work: Path, settings: FitSettings) -> float:
+    """Seconds of the budget that interrupted calls have used; starts afresh unless resuming."""
+    note = work / "spent.json"
+    if not settings.resume:
+        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    return float(json.loads(note.read_text(encoding="utf-8"))["seconds"]) if note.exists() else 0.0
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    beside.rename(path)
