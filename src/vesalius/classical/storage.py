@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vesalius.classical.classification import FeatureModel
+from vesalius.classical.detection import FilterModel
 from vesalius.classical.kept import FittedRival, Kept
 from vesalius.classical.multi_atlas import MultiAtlasModel
 from vesalius.classical.tissue import TissueModel
@@ -25,6 +26,7 @@ _KINDS: Mapping[str, Callable[[Kept], FittedRival]] = {
     TissueModel.kind: TissueModel.from_kept,
     VoxelModel.kind: VoxelModel.from_kept,
     FeatureModel.kind: FeatureModel.from_kept,
+    FilterModel.kind: FilterModel.from_kept,
 }
 
 
