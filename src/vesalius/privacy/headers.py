@@ -5,13 +5,14 @@ Elements that stay as they are are never decoded, so that most of a header passe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import pydicom
-from pydicom.datadict import dictionary_has_tag, dictionary_keyword, dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_has_tag, dictionary_keyword, dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -48,6 +49,7 @@ _CLASS_UIDS = frozenset(
 _PATIENT = frozenset({0x00100010, 0x00100020})
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _POOLED_FROM_YEARS = 90
+_TIME = re.compile(rb"(?:[01]\d|2[0-3])(?::?[0-5]\d(?::?[0-6]\d(?:\.\d{1,6})?)?)?[ \0]*")
 
 Report = Callable[[str, str, str], None]
 
@@ -169,8 +171,12 @@ class HeaderCleaner:
         except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, IndexError):
             done = None  # a value that does not decode cannot be vouched for
         if done is None:
-            self._tell(name, "removed", "its value is damaged or repeats an identifier of the patient")
-            del dataset[tag]
+            kept = _emptied(int(tag))
+            self._tell(name, "emptied" if kept else "removed", "its value is damaged or repeats an identifier")
+            if kept is None:
+                del dataset[tag]
+            else:
+                dataset[tag] = kept
         else:
             self._tell(name, done, rule.why)
 
@@ -178,11 +184,11 @@ class HeaderCleaner:
         """Whether an element that is kept needs no decoding: a number or time, or a term that names nobody."""
         vr = raw.VR or (dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "UN")
         if vr in _NUMBERS:
-            return True
+            return not _hides(int(raw.tag), raw.value, text)
         if vr not in ("CS", "DS", "IS", "TM") or not isinstance(raw.value, bytes):
             return False
         if vr == "TM":
-            return True
+            return _TIME.fullmatch(raw.value) is not None
         if raw.value not in self._passed:
             values = raw.value.decode("latin-1").split("\\")
             self._passed[raw.value] = not any(_repeats(vr, value, text) for value in values)
@@ -209,6 +215,10 @@ class HeaderCleaner:
                 return "kept"
             element.value = _each(element.value, text.dates.value)
             return "date shifted" if text.dates.days else "emptied" if text.dates.days is None else "kept"
+        if vr in _NUMBERS and action is Action.KEEP:
+            return None  # `passes` did not let it through
+        if vr == "TM" and _TIME.fullmatch(str(element.value or "").encode("utf-8", "replace")):
+            return "kept"
         if vr in _BINARY:
             return None if _names_in_bytes(_as_bytes(element.value), vr, text) else "kept"
         return _clean_value(element, text)
@@ -258,6 +268,25 @@ def private_rule(profile: Profile, tag: int, creator: str) -> Rule:
     if profile.keeps_private(tag, creator):
         return Rule(Action.CLEAN, "a safe private attribute (PS3.15 E.3.10)")
     return Rule(Action.REMOVE, "private, and not known to be safe")
+
+
+def _emptied(tag: int) -> DataElement | None:
+    """An element without a value, which types 2 and 3 allow; None where it must go altogether."""
+    if tag >> 16 & 1 or not dictionary_has_tag(tag):
+        return None
+    vr = dictionary_VR(tag)
+    return DataElement(tag, vr, None) if vr in _TEXT or vr in _DUMMY else None
+
+
+def _hides(tag: int, value: Any, text: TextCleaner) -> bool:
+    """Whether something else stands in numbers: more of them than their attribute has, or an identifier."""
+    several = dictionary_VM(tag) if dictionary_has_tag(tag) else "1-n"
+    if not isinstance(value, bytes):
+        count = len(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else 1
+        return several.isdigit() and count > int(several)
+    if several.isdigit():
+        return len(value) > 8 * int(several)
+    return text.identity.in_bytes(value)
 
 
 def _creators(dataset: Dataset) -> dict[tuple[int, int], str]:

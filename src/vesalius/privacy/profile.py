@@ -64,6 +64,9 @@ _SETTLED = {
     "X/Z": Action.EMPTY, "X/D": Action.DUMMY, "X/Z/D": Action.DUMMY, "Z/D": Action.DUMMY, "X/Z/U*": Action.UID,
 }  # fmt: skip
 
+# With "X/Z" an empty sequence, which the modules of images do not allow (type 3 with one item or more), is no choice.
+_ONLY_REMOVED = {"00081110": "X"}
+
 # In this order an option decides over the Basic Profile, with its column of the table, what it is called in
 # PS3.15, and its code in PS3.16 CID 7050.
 OPTIONS: Mapping[Option, tuple[str, str, str]] = {
@@ -138,7 +141,7 @@ class Profile:
                 return Rule(Action(row[column]), f"{name}: {row[column]}")
         if hexadecimal in _KINDS_OF_DEVICE:
             return Rule(Action.CLEAN, "tells the kind of device, not which one")
-        basic = row["basic"]
+        basic = _ONLY_REMOVED.get(hexadecimal, row["basic"])
         return Rule(_SETTLED.get(basic) or Action(basic), f"Basic Profile: {basic}")
 
 
