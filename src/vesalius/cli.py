@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from vesalius.core.errors import UsageError, VesaliusError
-from vesalius.terminal import Terminal
+from vesalius.cli_sharing import receive, share
+from vesalius.command import CohortFolder, Json, Quiet, Seed, run
 
 app = typer.Typer(
     name="vesalius",
@@ -22,43 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to standard error.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
-CohortFolder = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder of the cohort.")]
-
-
-def run(step: Callable[[Terminal], object], *, as_json: bool, quiet: bool) -> None:
-    """Run a step and turn what became of it into output and an exit status.
-
-    0: done. 1: done, some inputs were set aside. 2: wrong usage, unexpected error or no usable input.
-    """
-    terminal = Terminal(quiet=quiet)
-    error: VesaliusError | None = None
-    try:
-        result = step(terminal)
-    except VesaliusError as raised:
-        error = raised
-    except KeyboardInterrupt:
-        error = UsageError("Interrupted.", remedy="Run the same command again to go on; fit goes on with --resume.")
-    except Exception as raised:
-        traceback.print_exc()
-        error = VesaliusError(
-            f"This should not have happened ({type(raised).__name__}).", remedy="Please report the lines above."
-        )
-    terminal.finish()
-    status = 2 if error else 1 if terminal.aside else 0
-    if as_json:
-        figures: dict[str, Any] = {"status": status, **terminal.figures, "set_aside": terminal.aside}
-        if error:
-            figures["error"] = {"what": error.what, "remedy": error.remedy, "file": error.file}
-        sys.stdout.write(json.dumps(figures, indent=2, allow_nan=False, default=str) + "\n")
-    elif error is None and not quiet and result is not None and type(result).__str__ is not object.__str__:
-        terminal.show(result)
-    if error:
-        terminal.fail(str(error))
-    raise typer.Exit(status)
 
 
 @app.command()
@@ -157,7 +116,7 @@ def split(
 @app.command()
 def fit(
     cohort: CohortFolder,
-    task: Annotated[str, typer.Argument(help="segmentation, classification or detection")] = "segmentation",
+    task: Annotated[str, typer.Argument(help="segmentation, classification, detection or clustering")] = "segmentation",
     target: Annotated[str | None, typer.Option(help="What is asked: a covariate or the name of a finding.")] = None,
     ordinal: Annotated[bool, typer.Option("--ordinal", help="The target's classes are ordered numbers.")] = False,
     minutes: Annotated[float, typer.Option(help="Budget of the command, the rival apart.", min=0.1)] = 15.0,
@@ -345,6 +304,10 @@ def vault(
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
+
+
+app.command()(share)
+app.command()(receive)
 
 
 @app.command()

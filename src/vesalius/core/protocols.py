@@ -105,8 +105,8 @@ class Task(Protocol):
         """
         ...
 
-    def rival(self, cohort: Cohort) -> Rival:
-        """The hand-designed algorithm to beat on this cohort."""
+    def rival(self, cohort: Cohort) -> Rival | None:
+        """The hand-designed algorithm to beat on this cohort; None where the question has none."""
         ...
 
     def score(self, arm: str, case: Case, prediction: Prediction) -> list[Score]:
@@ -119,6 +119,10 @@ class Task(Protocol):
 
     def rank(self, scores: Sequence[Score]) -> dict[str, float]:
         """How well the model did on each case, higher is better: the order that pictures are shown in."""
+        ...
+
+    def overview(self, cases: Sequence[Case], scores: Sequence[Score]) -> list[Picture]:
+        """Pictures of all measured cases together, shown before those of single cases."""
         ...
 
     def sentences(self, scores: Sequence[Score], metrics: Sequence[Metric], arms: Mapping[str, str]) -> list[str]:

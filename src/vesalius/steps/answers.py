@@ -17,7 +17,7 @@ from vesalius.core.protocols import Prediction
 
 if TYPE_CHECKING:
     from vesalius.formats.scan import Scan
-    from vesalius.inference.models import BundledModel
+    from vesalius.tasks.models import BundledModel
 
 Values = Mapping[str, str | float]
 
@@ -42,6 +42,7 @@ def answers_of(model: BundledModel, folder: Path) -> Answers:
         "segmentation": Masks,
         "classification": Classes,
         "detection": Places,
+        "clustering": Clusters,
     }
     return kinds[str(model.card.get("task", "segmentation"))](model, folder)
 
@@ -102,6 +103,22 @@ class Classes:
         predicted = prediction.details["predicted"]
         values["predicted"] = predicted if isinstance(predicted, str) else ";".join(predicted)
         return values, None
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
+
+
+class Clusters:
+    """The group, its probability and that of every other, and how unusual the input is."""
+
+    def __init__(self, model: BundledModel, folder: Path) -> None:
+        names = [f"p_{entry['name']}" for entry in model.card["classes"]]
+        self.columns = tuple(name.replace(" ", "_") for name in ("predicted", *names, "anomaly"))
+
+    def take(self, name: str, scans: Sequence[Scan], prediction: Prediction) -> tuple[Values, Path | None]:
+        """The row's columns; `anomaly` is the share of training cases that are less unusual."""
+        scores = [round(finding.score, 6) for finding in prediction.findings]
+        return dict(zip(self.columns, [str(prediction.details["predicted"]), *scores], strict=True)), None
 
     def finish(self) -> None:
         """Nothing is left to write."""

@@ -102,7 +102,7 @@ def _cohort(on: str | Path | Cohort) -> Cohort:
 def _model(model: str | Path | Model) -> Model:
     if not isinstance(model, (str, Path)):
         return model
-    from vesalius.inference.models import load_model
+    from vesalius.tasks.models import load_model
 
     return load_model(model)
 

@@ -15,10 +15,10 @@ from vesalius.core.cohort import TEST, TRAIN, Cohort
 from vesalius.core.errors import MissingExtra, UsageError
 from vesalius.core.identity import seen_hash
 from vesalius.core.progress import Progress, Silent
-from vesalius.core.protocols import RESEARCH_ONLY, Task
+from vesalius.core.protocols import RESEARCH_ONLY, Rival, Task
 
 if TYPE_CHECKING:
-    from vesalius.inference.models import BundledModel
+    from vesalius.tasks.models import BundledModel
 
 _MEASURING_SHARE = 0.03  # of the budget, kept for writing the bundle and measuring it on the test part
 _MEASURING_SECONDS = 10.0
@@ -116,8 +116,9 @@ def fit(
         metrics=model.card["metrics"],
     )  # fmt: skip
     progress.say(f"Fitted in {seconds / 60:.1f} of {minutes:g} minutes: {folder}. {RESEARCH_ONLY}")
-    if rival:
-        _fit_rival(asked, study, train, roles, progress)
+    opponent = asked.rival(study) if rival else None
+    if opponent is not None:
+        _fit_rival(opponent, asked, study, train, roles, progress)
     return model
 
 
@@ -185,10 +186,10 @@ def _measured(
     progress: Progress,
 ) -> BundledModel:
     """Write the bundle, measure it on the test part as it will run at the bedside, and write the figures in."""
-    from vesalius.inference.models import load_model
     from vesalius.measures.summary import MODEL
     from vesalius.store.bundle import write_bundle
     from vesalius.tasks.arms import measure_arms
+    from vesalius.tasks.models import load_model
 
     write_bundle(folder, files, card)
     model = load_model(folder)
@@ -202,13 +203,15 @@ def _measured(
     return load_model(folder)
 
 
-def _fit_rival(task: Task, cohort: Cohort, train: Sequence[Case], roles: Sequence[str], progress: Progress) -> None:
+def _fit_rival(
+    rival: Rival, task: Task, cohort: Cohort, train: Sequence[Case], roles: Sequence[str], progress: Progress
+) -> None:
     from vesalius.classical.storage import rival_folder, save_rival
     from vesalius.tasks import question_of
 
     started = time.perf_counter()
     progress.say("Fitting the hand-designed rival; this is not part of the budget.")
-    fitted = task.rival(cohort).fit(train, cohort, roles)
+    fitted = rival.fit(train, cohort, roles)
     save_rival(fitted, rival_folder(cohort, question_of(task, cohort)))
     seconds = time.perf_counter() - started
     progress.note(rival=fitted.card["name"], rival_seconds=round(seconds, 1))

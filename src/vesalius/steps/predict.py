@@ -19,7 +19,7 @@ from vesalius.tasks.inputs import ANY_ROLE
 if TYPE_CHECKING:
     from vesalius.formats.roles import Rules
     from vesalius.formats.scan import Scan
-    from vesalius.inference.models import BundledModel
+    from vesalius.tasks.models import BundledModel
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def predict(
         BundleError: the model is incomplete or altered.
     """
     from vesalius.formats.find import find_scans
-    from vesalius.inference.models import load_model
+    from vesalius.tasks.models import load_model
 
     progress = progress or Silent()
     folder = Path(to)

@@ -13,6 +13,7 @@ from vesalius.core.protocols import Task
 _TASKS = {
     "segmentation": ("vesalius.tasks.segmentation", "Segmentation"),
     "classification": ("vesalius.tasks.classification", "Classification"),
+    "clustering": ("vesalius.tasks.clustering", "Clustering"),
     "detection": ("vesalius.tasks.detection", "Detection"),
 }
 

@@ -120,7 +120,7 @@ def pictures_of(task: Task, measured: Measured, inputs: Sequence[str]) -> list[P
     shown = list(range(min(WORST_SHOWN, len(order))))
     if len(order) // 2 >= WORST_SHOWN:
         shown.append(len(order) // 2)
-    pictures = []
+    pictures = task.overview(measured.cases, measured.scores)
     for place in shown:
         held = _read(task, order[place], inputs)
         rank = "The middle case" if place >= WORST_SHOWN else f"Rank {place + 1} of {len(order)}"

@@ -175,6 +175,10 @@ class Classification:
         """ROC, precision and recall, and calibration."""
         return findings.plots(Sample.of(scores, self.target.classes), self.target)
 
+    def overview(self, cases: Sequence[Case], scores: Sequence[Score]) -> list[Picture]:
+        """None: the cases are shown one by one."""
+        return []
+
     def pictures(self, case: Case, predictions: Mapping[str, Prediction], scores: Sequence[Score]) -> list[Picture]:
         """The case's images, and over them where the model looked."""
         return case_pictures(case, predictions, scores, self.target)

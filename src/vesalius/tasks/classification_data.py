@@ -71,6 +71,12 @@ def positive_class(classes: Sequence[str]) -> int:
     return others[0] if len(others) == 1 else len(classes) - 1
 
 
+def class_title(target: Target, number: int) -> str:
+    """What readers call a class: a number is told with the target that it is a value of."""
+    name = target.classes[number]
+    return f"{target.name} {name}" if name.replace(".", "", 1).lstrip("-").isdigit() else name
+
+
 def judged_classes(target: Target) -> list[int]:
     """The classes that have figures of their own: the one to be found of two, else every one."""
     return [positive_class(target.classes)] if target.kind == "binary" else list(range(len(target.classes)))

@@ -26,6 +26,7 @@ from vesalius.measures.verdict import disagreements, listed, not_better, verdict
 from vesalius.tasks.classification_data import (
     Sample,
     class_numbers,
+    class_title,
     judged_classes,
     named_negative,
     positive_class,
@@ -73,7 +74,7 @@ def plots(sample: Sample, target: Target) -> list[Plot]:
     """ROC, precision and recall, and calibration of each judged class."""
     found = []
     for number in _plotted(sample, target):
-        title = target.classes[number]
+        title = class_title(target, number)
         curves = {arm: (a.truth[:, number], a.probability[:, number]) for arm, a in sample.arms.items()}
         truth = next(iter(curves.values()))[0]
         share = float(np.nanmean(truth))
@@ -91,7 +92,10 @@ def plots(sample: Sample, target: Target) -> list[Plot]:
                 f"Precision and recall: {title}",
                 "Recall (sensitivity)",
                 "Precision (positive predictive value)",
-                (*(_line(arm, *precision_recall_curve(*curve)) for arm, curve in curves.items()), _guide(share, share)),
+                (
+                    *(_stairs(arm, *precision_recall_curve(*curve)) for arm, curve in curves.items()),
+                    _guide(share, share),
+                ),
                 limits=_UNIT,
             )
         )
@@ -107,6 +111,12 @@ def plots(sample: Sample, target: Target) -> list[Plot]:
 
 def _line(name: str, x: FloatArray | list[float], y: FloatArray | list[float]) -> Series:
     return Series(name, tuple(float(value) for value in x), tuple(float(value) for value in y), line=True)
+
+
+def _stairs(name: str, recall: FloatArray, precision: FloatArray) -> Series:
+    """Precision holds back to the recall before it, as average precision counts it: no line between the two."""
+    x = np.repeat(np.concatenate([[0.0], recall]), 2)[1:-1]
+    return _line(name, x, np.repeat(precision, 2))
 
 
 def _guide(left: float, right: float) -> Series:
@@ -192,7 +202,7 @@ def _calibration(sample: Sample, target: Target) -> list[str]:
     number = positive_class(target.classes)
     answers = sample.arms[MODEL]
     said, true = float(np.mean(answers.probability[:, number])), float(np.nanmean(answers.truth[:, number]))
-    return [f"The mean probability of {target.classes[number]} is {said:.2f}; {true:.2f} of the cases have it."]
+    return [f"The mean probability of {class_title(target, number)} is {said:.2f}; {true:.2f} of the cases have it."]
 
 
 def _few(sample: Sample, target: Target) -> list[str]:

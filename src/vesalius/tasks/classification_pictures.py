@@ -33,13 +33,19 @@ def case_pictures(
         if heat is not None:
             title = f"what speaks for {target.classes[likeliest]}"
             panels.append(plane_panel(image, title, k=k, heat=heat, share=share, colour=MODEL_COLOUR))
-    return [Picture(_caption(case, own, target, list(predictions)), sheet(panels))]
+    return [Picture(_caption(case, own, target, predictions), sheet(panels))]
 
 
-def _caption(case: Case, own: Mapping[tuple[str, str, str], float], target: Target, arms: Sequence[str]) -> str:
+def _caption(
+    case: Case, own: Mapping[tuple[str, str, str], float], target: Target, predictions: Mapping[str, Prediction]
+) -> str:
+    arms = list(predictions)
     true = [name for name in target.classes if own.get((arms[0], name, "truth"), 0.0) > 0.5]
     parts = [f"Case {case.id}. Truth: {', '.join(true) or 'none'}."]
     for arm in arms:
+        if predictions[arm].status != "ok":
+            parts.append(f"{arm.capitalize()}: no answer.")
+            continue
         said = sorted(
             ((own.get((arm, name, "probability"), float("nan")), name) for name in target.classes), reverse=True
         )

@@ -174,6 +174,10 @@ class Detection:
         """The free-response curve of each class."""
         return findings.plots(Sample.of(scores, self.target.classes))
 
+    def overview(self, cases: Sequence[Case], scores: Sequence[Score]) -> list[Picture]:
+        """None: the cases are shown one by one."""
+        return []
+
     def pictures(self, case: Case, predictions: Mapping[str, Prediction], scores: Sequence[Score]) -> list[Picture]:
         """The case's images with the known places and the surest marks of each arm."""
         return case_pictures(case, predictions, self.target)

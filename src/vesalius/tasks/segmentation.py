@@ -169,6 +169,10 @@ class Segmentation:
         """Dice by volume, and Bland-Altman plots of volumes."""
         return findings.plots(scores)
 
+    def overview(self, cases: Sequence[Case], scores: Sequence[Score]) -> list[Picture]:
+        """None: the cases are shown one by one."""
+        return []
+
     def pictures(self, case: Case, predictions: Mapping[str, Prediction], scores: Sequence[Score]) -> list[Picture]:
         """Slices where the first arm errs most, with the outlines of truth and of each arm."""
         truth_image = self._truth(case)

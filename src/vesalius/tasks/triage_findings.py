@@ -69,13 +69,15 @@ def triage_sentences(found: Mapping[str, Triage], site: Site, arms: Mapping[str,
         return []
     name = arms.get(MODEL, "the model")
     basis = "a threshold chosen before" if one.given else "a threshold chosen on these same cases, which flatters"
-    later, missed = _thousand(one)
-    where = f"At a prevalence of {100 * one.prevalence:.2g} %" + ("" if site.prevalence else ", that of these cases,")
+    where = f"At a prevalence of {100 * one.prevalence:.2g} %" + ("" if site.prevalence else " (that of these cases)")
+    later, sick = 1000 * one.cases_later.value, 1000 * one.prevalence
+    lost, most = sick * (1.0 - one.sensitivity.value), sick * (1.0 - one.sensitivity.low)
     sentences = [
         f"Triage: with {basis}, {_percent(one.normals_later)} of the cases without it could be read later, and "
-        f"{_percent(one.sensitivity)} of those with it would be read first. {where} of 1000 cases {name} would put "
-        f"off {later:.0f}, {later * site.seconds / 3600:.1f} hours of reading at {site.seconds:g} seconds each, with "
-        f"{missed:.1f} missed for the time being; its positive predictive value would be {_percent(one.ppv)}."
+        f"{_percent(one.sensitivity)} of those with it would be read first.",
+        f"{where}, {name} would put off {later:.0f} of 1000 cases: {later * site.seconds / 3600:.1f} hours of reading "
+        f"at {site.seconds:g} seconds each. Among them would be {lost:.1f} of the {sick:.0f} with it, and {most:.1f} if "
+        f"the sensitivity is at the low end. Of those read first {_percent(one.ppv)} would have it.",
     ]
     best = wilson(one.diseased, one.diseased)[0]
     if best < SENSITIVITY:
@@ -84,11 +86,6 @@ def triage_sentences(found: Mapping[str, Triage], site: Site, arms: Mapping[str,
             f"none were missed, it could be as low as {100 * best:.0f} %."
         )
     return sentences
-
-
-def _thousand(one: Triage) -> tuple[float, float]:
-    """Of 1000 cases at the prevalence: read later, and of those diseased."""
-    return 1000 * one.cases_later.value, 1000 * one.prevalence * (1.0 - one.sensitivity.value)
 
 
 def _percent(interval: Interval) -> str:

@@ -104,14 +104,13 @@ class ClusterModel:
 
 def as_file(space: Space, groups: Groups, known: FloatArray) -> bytes:
     """What `ClusterModel` reads: the space, its groups, and the sorted distances of training cases left out in turn."""
-    return save(
-        {
-            "middle": space.scale.middle, "spread": space.scale.spread, "mean": space.mean,
-            "directions": np.ascontiguousarray(space.directions), "residual": np.array([space.residual]),
-            "means": groups.means, "variances": groups.variances, "weights": groups.weights,
-            "known": np.sort(known),
-        }
-    )  # fmt: skip
+    arrays = {
+        "middle": space.scale.middle, "spread": space.scale.spread, "mean": space.mean,
+        "directions": space.directions, "residual": np.array([space.residual]),
+        "means": groups.means, "variances": groups.variances, "weights": groups.weights, "known": np.sort(known),
+    }  # fmt: skip
+    # The format writes memory as it lies, so a view in another order would come back as other numbers.
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
 def _silhouette(point: FloatArray, means: FloatArray) -> float:

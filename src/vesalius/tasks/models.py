@@ -62,4 +62,8 @@ def load_model(model: str | Path | Bundle, threads: int | None = None) -> Bundle
         from vesalius.inference.detector import Detector
 
         return Detector(bundle, threads)
+    if task == "clustering":
+        from vesalius.classical.clusters.model import ClusterModel
+
+        return ClusterModel(bundle, threads)
     raise BundleError(f"This program knows no task {task!r}.", remedy="Update it.", file=bundle.folder)
