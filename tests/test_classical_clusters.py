@@ -75,7 +75,7 @@ def textures(folder, count):
             noise = np.cumsum(np.cumsum(noise, 0), 1) / 40
         pixels = (128 + 40 * noise / noise.std()).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"plane_{number:02d}.png")
-        rows.append((f"plane_{number:02d}", f"person {number}", "grainy smooth".split()[number % 2]))
+        rows.append((f"plane_{number:02d}", f"person {number}", ["grainy", "smooth"][number % 2]))
     with (folder.parent / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder.parent / "table.csv"
