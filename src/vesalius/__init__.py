@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vesalius.store.sealed import ask_for_key
+
 if TYPE_CHECKING:
     from vesalius.core.case import Case
     from vesalius.core.cohort import Cohort, Label, Split
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from vesalius.steps.label import label
     from vesalius.steps.predict import predict
     from vesalius.steps.privacy_check import privacy_check
+    from vesalius.steps.receive import receive
+    from vesalius.steps.share import share
     from vesalius.steps.show import show
     from vesalius.steps.split import split
     from vesalius.steps.vault import vault
@@ -40,7 +44,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "ingest": "steps.ingest", "label": "steps.label", "split": "steps.split", "fit": "steps.fit",
     "evaluate": "steps.evaluate", "predict": "steps.predict", "show": "steps.show", "demo": "steps.demo",
-    "export": "steps.export", "audit": "steps.audit", "vault": "steps.vault",
+    "export": "steps.export", "audit": "steps.audit", "vault": "steps.vault", "share": "steps.share",
+    "receive": "steps.receive",
     "forget": "steps.forget",
     "privacy_check": "steps.privacy_check",
     "open_cohort": "store.cohort", "open_bundle": "store.bundle", "Segmenter": "inference.segmenter",
@@ -56,8 +61,17 @@ __all__ = [
     "BundleError", "Case", "Cohort", "Finding", "GeometryError", "Grid", "Image", "Label", "Metric", "Model",
     "Prediction", "Report", "Rival", "Segmenter", "Split", "Task", "UnusableInput", "UsageError",
     "VesaliusError", "audit", "demo", "evaluate", "export", "fit", "forget", "ingest", "label", "open_bundle",
-    "open_cohort", "predict", "privacy_check", "show", "split", "vault",
+    "open_cohort", "predict", "privacy_check", "receive", "share", "show", "split", "vault",
 ]  # fmt: skip
+
+
+def _pseudonym_key() -> bytes:
+    from vesalius.privacy.pseudonyms import existing_key
+
+    return existing_key()
+
+
+ask_for_key(_pseudonym_key)  # the store, which reads encrypted cohorts, stands below the room that has the key
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,8 @@ def ingest(
     profile: Annotated[Path | None, typer.Option(help="TOML that tightens or relaxes de-identification.")] = None,
     pixels: Annotated[str | None, typer.Option(help="Text in pixels: keep, clean (default) or strict.")] = None,
     secondary: Annotated[bool, typer.Option("--secondary", help="Let secondary captures in, cleaned.")] = False,
+    encrypt: Annotated[bool, typer.Option("--encrypt", help="Encrypt images, labels and cache at rest.")] = False,
+    readmit: Annotated[list[str] | None, typer.Option(help="A withdrawn patient who may come in again.")] = None,
     workers: Annotated[int, typer.Option(help="Processes side by side; 0: one per core.", min=0)] = 0,
     what_if: Annotated[bool, typer.Option("--what-if", help="Tell what would happen; write nothing.")] = False,
     seed: Seed = 0,
@@ -53,7 +55,8 @@ def ingest(
     run(
         lambda progress: step(
             source, into=into, patient=patient, case=case, table=table, key=key, patient_from=patient_from,
-            roles=roles, profile=profile, pixels=pixels, secondary=secondary, workers=workers, seed=seed,
+            roles=roles, profile=profile, pixels=pixels, secondary=secondary, encrypt=encrypt,
+            readmit=readmit or (), workers=workers, seed=seed,
             progress=progress,
         ),
         as_json=as_json, quiet=quiet,

@@ -149,4 +149,5 @@ def _of(values: Sequence[Value], rung: Rung) -> Rung:
 def _words(title: str, mapping: Mapping[str, str]) -> Rung:
     sizes = Counter(mapping.values())
     losses = {word: (sizes[new] - 1) / max(len(mapping) - 1, 1) for word, new in mapping.items()}
-    return Rung(title, {word: new for word, new in mapping.items()}, {word: loss for word, loss in losses.items()})
+    values: dict[Value, Value] = dict(mapping.items())
+    return Rung(title, values, dict(losses.items()))

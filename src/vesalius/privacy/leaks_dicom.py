@@ -49,6 +49,7 @@ class DicomReader:
     tolerated: frozenset[int] = frozenset()
     private: frozenset[tuple[int, int, str]] = frozenset()
     _seen: dict[tuple[str, str, date | None], set[str]] = field(default_factory=dict)
+    _clean: set[tuple[str, int, bytes, _Rules]] = field(default_factory=set)
 
     def leaks(self, path: Path, patient: str | None) -> Iterator[tuple[str, str]]:
         """(attribute, kind) of everything in a file that should not be there.
@@ -74,7 +75,7 @@ class DicomReader:
             if file.read(128).strip(b"\0"):
                 yield "preamble", "bytes that do not belong there"
         codes = {str(item.get("CodeValue", "")) for item in dataset.get("DeidentificationMethodCodeSequence", [])}
-        columns = [_OPTIONS[code] for code in codes if code in _OPTIONS]
+        columns = tuple(sorted(_OPTIONS[code] for code in codes if code in _OPTIONS))
         modified = str(dataset.get("LongitudinalTemporalInformationModified", ""))
         days = [day for key in _DAYS for day in days_in(str(dataset.get(key, "")))]
         latest = None if modified == "REMOVED" else max(days, default=date.min)
@@ -83,11 +84,14 @@ class DicomReader:
         yield from self._items(dataset, rules, "")
 
     def _items(self, dataset: Any, rules: _Rules, path: str) -> Iterator[tuple[str, str]]:
-        for element in dataset:
-            tag = int(element.tag)
-            name = f"{path}{element.keyword or f'({tag >> 16:04x},{tag & 0xFFFF:04x})'}"
-            if tag in _PIXELS:
+        for place in sorted(dataset.keys()):
+            raw = dataset.get_item(place)
+            tag = int(place)
+            key = (path, tag, raw.value, rules) if _repeats(raw, tag) else None
+            if tag in _PIXELS or (key is not None and key in self._clean):
                 continue
+            element = dataset[place]
+            name = f"{path}{element.keyword or f'({tag >> 16:04x},{tag & 0xFFFF:04x})'}"
             odd = tag >> 16 & 1
             kind = self._private_kind(element, dataset, rules) if odd else self._public_kind(element, rules)
             if kind:
@@ -96,7 +100,10 @@ class DicomReader:
                 for item in element.value or ():
                     yield from self._items(item, rules, f"{name} > ")
             else:
-                for found in sorted(self._value_kinds(element, rules)):
+                kinds = self._value_kinds(element, rules)
+                if key is not None and not kinds:
+                    self._clean.add(key)
+                for found in sorted(kinds):
                     yield name, found
 
     def _public_kind(self, element: Any, rules: _Rules) -> str:
@@ -163,12 +170,19 @@ class DicomReader:
 class _Rules:
     """What one file says that was done to it."""
 
-    columns: list[str]
+    columns: tuple[str, ...]
     private: bool
     latest: date | None
     patient: str | None
 
 
+def _repeats(raw: Any, tag: int) -> bool:
+    """Whether an element may be remembered undecoded: a public one with a short value, as it stands in the file."""
+    short = isinstance(raw.value, bytes) and len(raw.value) <= _LONGEST_REMEMBERED
+    return short and raw.is_raw and raw.VR != "SQ" and not tag >> 16 & 1
+
+
+_LONGEST_REMEMBERED = 256
 _DAYS = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime")
 
 

@@ -20,7 +20,7 @@ _LABELS = (
     r"|nato il|fecha de nacimiento|versichertennr|fallnr|fallnummer|acc(?:ession)?[ ._-]?(?:no|nr|number)?"
 )
 FORMS: dict[str, re.Pattern[str]] = {
-    "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w"),
+    "an e-mail address": re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,64}\.[\w.-]*\w"),
     "a telephone number": re.compile(
         r"(?<![\w.])\+\d{1,3}[ /(-][\d ()/-]{6,}\d"
         r"|\b(?i:tel|phone|telephone|telefon|fax|mobile?|cell|handy|tél|teléfono)\b\.?:?\s*\(?\+?\d[\d ()/.-]{5,}\d"

@@ -43,14 +43,12 @@ def audit(
         UsageError: another action.
     """
     from vesalius.core.errors import UsageError
-    from vesalius.privacy.audit import verify
-    from vesalius.privacy.pseudonyms import key_path, load_key
+    from vesalius.privacy.audit import own_public_key, verify
 
     if action != "verify":
         raise UsageError(f"There is no audit {action}.", remedy="Write `vesalius audit verify COHORT`.")
     folder = cohort.folder if isinstance(cohort, Cohort) else Path(cohort)
-    key = load_key() if key_path().exists() else None
-    verdict = verify(folder, key)
+    verdict = verify(folder, public=own_public_key())
     if verdict.broken:
         raise StoreError(
             f"The audit trail is broken at entry {verdict.broken}: {verdict.reason}.",
