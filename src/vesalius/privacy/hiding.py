@@ -1,4 +1,4 @@
-"""Hiding rectangles in the pixel data of a DICOM file without changing any other pixel.
+"""Hiding rectangles and other shapes in the pixel data of a DICOM file without changing any other pixel.
 
 Native data are changed byte by byte where they stand. Compressed data are decoded and written without loss: in
 the same family of compression where an encoder is at hand, else uncompressed; colours become RGB, so that every
@@ -27,12 +27,15 @@ _LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2
 _PLUGINS = {_RLE: "pydicom", _JPEG_LS: "pyjpegls", _JPEG_2000: "pylibjpeg"}
 
 
-def hide(dataset: Any, boxes: Mapping[int, Sequence[Box]]) -> None:
-    """Fill rectangles of frames with the darkest value of their frame, in place.
+Area = Sequence[Box] | Array  # rectangles, or (rows, columns) bool
+
+
+def hide(dataset: Any, boxes: Mapping[int, Area]) -> None:
+    """Fill areas of frames with the darkest value of their frame, in place.
 
     Args:
         dataset: with its pixel data as read from the file.
-        boxes: by frame number from 0.
+        boxes: by frame number from 0; masks only in frames of one sample a pixel.
 
     Raises:
         UnusableInput: the pixels do not decode, or are of a kind that cannot be changed here.
@@ -43,7 +46,7 @@ def hide(dataset: Any, boxes: Mapping[int, Sequence[Box]]) -> None:
         _hide_compressed(dataset, boxes)
 
 
-def _hide_native(dataset: Any, boxes: Mapping[int, Sequence[Box]]) -> None:
+def _hide_native(dataset: Any, boxes: Mapping[int, Area]) -> None:
     rows, columns, bits = whole(dataset, "Rows"), whole(dataset, "Columns"), whole(dataset, "BitsAllocated")
     samples, frames = whole(dataset, "SamplesPerPixel") or 1, max(whole(dataset, "NumberOfFrames"), 1)
     photometric = text(dataset, "PhotometricInterpretation")
@@ -71,8 +74,8 @@ def _hide_native(dataset: Any, boxes: Mapping[int, Sequence[Box]]) -> None:
     dataset.PixelData = bytes(raw)
 
 
-def _fill(frame: Array, boxes: Sequence[Box], photometric: str) -> None:
-    """Fill boxes of a frame (rows, columns, samples) in place; 4:2:2 has pairs of columns as Y Y Cb Cr."""
+def _fill(frame: Array, boxes: Area, photometric: str) -> None:
+    """Fill areas of a frame (rows, columns, samples) in place; 4:2:2 has pairs of columns as Y Y Cb Cr."""
     if photometric == "YBR_FULL_422" and frame.shape[-1] == 4:
         colour: Any = (0, 0, 128, 128)
     elif photometric.startswith("YBR_FULL") or photometric == "YBR_PARTIAL_420":
@@ -81,12 +84,15 @@ def _fill(frame: Array, boxes: Sequence[Box], photometric: str) -> None:
         colour = 0
     else:
         colour = frame.max() if photometric == "MONOCHROME1" else frame.min()
+    if isinstance(boxes, np.ndarray):
+        frame[boxes] = colour
+        return
     step = 2 if frame.shape[-1] == 4 else 1
     for box in boxes:
         frame[box.top : box.bottom, box.left // step : -(-box.right // step)] = colour
 
 
-def _hide_compressed(dataset: Any, boxes: Mapping[int, Sequence[Box]]) -> None:
+def _hide_compressed(dataset: Any, boxes: Mapping[int, Area]) -> None:
     from pydicom.uid import UID, ExplicitVRLittleEndian
 
     syntax = str(dataset.file_meta.TransferSyntaxUID)

@@ -50,6 +50,13 @@ class PixelMode(StrEnum):
     STRICT = "strict"  # any text is hidden
 
 
+class FaceMode(StrEnum):
+    """What is done about faces in MR and CT of the head."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+
+
 @dataclass(frozen=True)
 class Rule:
     """What happens to an attribute, and why."""
@@ -85,6 +92,7 @@ OPTIONS: Mapping[Option, tuple[str, str, str]] = {
 }  # fmt: skip
 BASIC = ("113100", "Basic Application Confidentiality Profile")
 CLEAN_PIXELS = ("113101", "Clean Pixel Data Option")
+CLEAN_FACES = ("113102", "Clean Recognizable Visual Features Option")  # stated by files that lost a face
 
 DEFAULT_OPTIONS = frozenset({
     Option.PATIENT, Option.MODIFIED_DATES, Option.SAFE_PRIVATE, Option.DESCRIPTORS, Option.STRUCTURED,
@@ -104,6 +112,7 @@ class Profile:
         pixels: what is done about text in pixels.
         secondary: whether secondary captures, screenshots and dose sheets are cleaned and let in; they are
             set aside otherwise.
+        faces: whether faces are removed from MR and CT of the head.
     """
 
     options: frozenset[Option] = DEFAULT_OPTIONS
@@ -111,6 +120,7 @@ class Profile:
     private: frozenset[tuple[int, int, str]] = frozenset()
     pixels: PixelMode = PixelMode.CLEAN
     secondary: bool = False
+    faces: FaceMode = FaceMode.KEEP
 
     def rule_for(self, tag: int) -> Rule | None:
         """The rule of a public attribute, or None where neither site nor table lists it."""

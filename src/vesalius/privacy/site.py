@@ -12,6 +12,7 @@ keep = ["0019,xx10,SIEMENS MR HEADER"]   # group, element with its block left op
 [pixels]
 text = "strict"                 # keep, clean or strict
 secondary = false               # let secondary captures in, cleaned
+faces = "keep"                  # keep, or remove from MR and CT of the head
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import replace
 from typing import Any
 
 from vesalius.core.errors import UsageError
-from vesalius.privacy.profile import Action, Option, PixelMode, Profile
+from vesalius.privacy.profile import Action, FaceMode, Option, PixelMode, Profile
 
 DEFAULT_TOML = """\
 # What the door does to headers and pixels, where it departs from the defaults.
@@ -127,8 +128,8 @@ def _with_private(profile: Profile, table: Mapping[str, Any], problems: list[str
 
 
 def _with_pixels(profile: Profile, table: Mapping[str, Any], problems: list[str]) -> Profile:
-    for name in sorted(set(table) - {"text", "secondary"}):
-        problems.append(f"[pixels] knows text and secondary, not {name}")
+    for name in sorted(set(table) - {"text", "secondary", "faces"}):
+        problems.append(f"[pixels] knows text, secondary and faces, not {name}")
     text, secondary = table.get("text", profile.pixels.value), table.get("secondary", profile.secondary)
     if text not in set(PixelMode):
         problems.append("[pixels] text is keep, clean or strict")
@@ -136,9 +137,13 @@ def _with_pixels(profile: Profile, table: Mapping[str, Any], problems: list[str]
     if not isinstance(secondary, bool):
         problems.append("[pixels] secondary is true or false")
         secondary = profile.secondary
+    faces = table.get("faces", profile.faces.value)
+    if faces not in set(FaceMode):
+        problems.append("[pixels] faces is keep or remove")
+        faces = profile.faces.value
     if secondary and text == PixelMode.KEEP:
         problems.append("secondary captures are let in only with their text cleaned; text may not be keep")
-    return replace(profile, pixels=PixelMode(text), secondary=secondary)
+    return replace(profile, pixels=PixelMode(text), secondary=secondary, faces=FaceMode(faces))
 
 
 def _tag(written: str) -> str | None:
