@@ -86,7 +86,7 @@ def test_views_of_both_sides_are_alike_and_points_stand_out() -> None:
     plane, _, _ = film(400, 512)
     plane[150:152, 300:302] = 0.9 * 255
     left, right = view(image_of(plane), recipe), view(image_of(plane[::-1].copy()), recipe)
-    assert left.array.shape == (4, 100, 128, 1) and not left.turned and right.turned
+    assert left.array.shape == (5, 100, 128, 1) and not left.turned and right.turned
     np.testing.assert_allclose(left.array, right.array, atol=0.05)
     fine = left.array[2, ..., 0]
     assert np.unravel_index(fine.argmax(), fine.shape) == (37, 75)

@@ -166,7 +166,7 @@ def test_heat_is_highest_where_the_lesion_is(tmp_path: Path) -> None:
     seen, wanted, lengths, weight = patches.draw(7)
     again = patches.draw(7)
     assert all(torch.equal(a, b) for a, b in zip((seen, wanted, lengths, weight), again, strict=True))
-    assert seen.shape == (4, 4, 32, 32, 1) and wanted.shape == (4, 1, 16, 16, 1) and wanted.min() >= 0
+    assert seen.shape == (4, 5, 32, 32, 1) and wanted.shape == (4, 1, 16, 16, 1) and wanted.min() >= 0
     perfect = torch.where(wanted > 0.5, 8.0, -8.0)
     none = torch.full_like(wanted, -8.0)
     assert detection_loss(perfect, lengths, wanted, lengths, weight) < detection_loss(

@@ -1,8 +1,8 @@
 """What a detector sees of an image: a few channels at the resolution that suits its lesions.
 
 Training and the bedside call `view`; every constant stands in the card. A view has the intensities, the same
-with the local mean and spread taken out, the finest bright detail of the source (which averaging would lose:
-calcifications), and where the body is.
+with the local mean and spread taken out, the finest bright points of the source (which averaging would lose:
+calcifications), where such points lie together, and where the body is. The last three are no intensities.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from vesalius.imaging.resample import Float32
 _LOCAL = 8.0  # sigma of the local mean and spread, voxels of the view
 _LEAST_SPREAD = 0.05  # a local spread below this (normalised units) is not stretched further
 _FINE = (0.6, 1.5)  # sigmas of the difference of Gaussians that finds points, voxels of the source
+_CLEAR, _CLUSTER = 1.2, 1.5  # a point above this (of `_stands_out`) is clear; sigma of a cluster, voxels of the view
 _STRIP = 1 << 24  # voxels of the source that fine detail is computed on at once
 _REMAINDER = 0.15  # a spacing this near (as a share) to a whole number of voxels is not interpolated
 
@@ -46,8 +47,8 @@ class ViewRecipe:
 
     @property
     def depth(self) -> int:
-        """Channels of a view: intensities, local contrast, fine detail, body."""
-        return self.channels + 3
+        """Channels of a view: intensities, local contrast, points, clusters of points, body."""
+        return self.channels + 4
 
     def as_json(self) -> dict[str, Any]:
         """What `from_json` needs."""
@@ -143,7 +144,7 @@ def view(image: Image, recipe: ViewRecipe) -> View:
     highest, square = (_resized(part, shape) for part in _fine(grey, steps))
     fine = _stands_out(highest, square, inside, breast is not None)
     local = _local(small.mean(0), inside)
-    array = np.concatenate([small, np.stack([local, fine, inside])])
+    array = np.concatenate([small, np.stack([local, fine, _clusters(fine), inside])])
     turned = breast is not None and breast.wall_right
     array = np.ascontiguousarray(array[:, ::-1] if turned else array)
     return View(array, exact, turned, image.grid)
@@ -250,6 +251,15 @@ def _stands_out(highest: Float32, square: Float32, inside: Float32, edges: bool)
     usual = np.sqrt(around) + 1e-4
     points: Float32 = np.clip(0.5 * highest / usual, 0.0, 8.0).astype(np.float32) * kept
     return points
+
+
+def _clusters(points: Float32) -> Float32:
+    """Where points lie together: what stands out clearly, blurred."""
+    from scipy import ndimage
+
+    sigma = [0.0 if size == 1 else _CLUSTER for size in points.shape]
+    clusters: Float32 = 4.0 * ndimage.gaussian_filter(np.clip(points - _CLEAR, 0.0, 3.0), sigma)
+    return clusters
 
 
 def _local(small: Float32, inside: Float32) -> Float32:

@@ -13,6 +13,8 @@ MOST = 40  # candidates kept per image and class before they are judged
 _LEAST = 1e-3  # heat below this is no candidate
 _SMOOTH = 0.7  # sigma, heat voxels
 _APART = 0.5  # of two candidates nearer than this share of the larger one's half sizes, the better stays
+_CLUSTERS = 10  # clusters of points per image that are candidates whatever the heat
+_TISSUE = 0.6  # body above this is no muscle
 _NEAREST = 2.0  # heat voxels within which there is only one candidate
 
 
@@ -35,6 +37,43 @@ class Candidates:
     def first(self, count: int) -> Candidates:
         """The best of them."""
         return Candidates(self.centres[:count], self.sizes[:count], self.heat[:count])
+
+
+def with_points(
+    found: Candidates, view: Array, heat: Float32, log_sizes: Float32, stride: tuple[int, ...]
+) -> Candidates:
+    """The candidates, and the clearest clusters of points that are none yet.
+
+    A network needs many examples to learn what a few points mean; a second look judges them from few.
+
+    Args:
+        found: candidates of one class.
+        view: (depth, i, j, k) as `imaging.contrast.view` gives it.
+        heat, log_sizes, stride: as for `candidates`.
+    """
+    from scipy import ndimage
+
+    clusters = np.asarray(view[-2], np.float32) * (np.asarray(view[-1], np.float32) > _TISSUE)
+    window = [1 if size == 1 else 9 for size in clusters.shape]
+    peaks = np.argwhere((clusters >= ndimage.maximum_filter(clusters, window)) & (clusters > 0.0))
+    order = np.argsort(-clusters[tuple(peaks.T)], kind="stable")[:_CLUSTERS]
+    steps, centres = np.array(stride, float), peaks[order].astype(float)
+    taken = np.array([
+        bool((np.square((found.centres - place) / (_NEAREST * steps)).sum(1) < 1.0).any()) for place in centres
+    ], bool)  # fmt: skip
+    centres = centres[~taken]
+    if not len(centres):
+        return found
+    at = np.minimum(np.rint((centres + 0.5) / steps - 0.5), np.array(heat.shape) - 1).astype(int)
+    lengths = np.zeros((len(at), 3))
+    lengths[:, : len(log_sizes)] = log_sizes[(slice(None), *at.T)].T
+    sizes = np.exp(np.clip(lengths, 0.0, 9.0))
+    every = Candidates(
+        np.concatenate([found.centres, centres]), np.concatenate([found.sizes, sizes]),
+        np.concatenate([found.heat, np.minimum(heat[tuple(at.T)], found.heat.max(initial=1.0))]),
+    )  # fmt: skip
+    best = np.argsort(-every.heat, kind="stable")
+    return Candidates(every.centres[best], every.sizes[best], every.heat[best])
 
 
 def candidates(heat: Float32, log_sizes: Float32, stride: tuple[int, ...]) -> Candidates:

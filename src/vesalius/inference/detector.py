@@ -13,7 +13,7 @@ from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
 from vesalius.imaging.contrast import ViewRecipe, view
 from vesalius.imaging.resample import Float32
-from vesalius.inference.candidates import candidates
+from vesalius.inference.candidates import candidates, with_points
 from vesalius.inference.heat import HeatGeometry, heat_map
 from vesalius.inference.second_look import SecondLook, features
 from vesalius.inference.session import Session
@@ -109,6 +109,8 @@ class Detector:
         findings = []
         for name, one in zip(self._names, heat, strict=True):
             found = candidates(one, sizes, self._geometry.stride)
+            if self._look is not None:
+                found = with_points(found, seen.array, one, sizes, self._geometry.stride)
             score = found.heat
             if self._look is not None:
                 score = self._look.scores(features(seen.array, one, found, self._geometry.stride))

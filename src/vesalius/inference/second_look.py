@@ -26,7 +26,7 @@ FEATURES = (
     "heat", "heat below the best", "rank", "heat inside", "heat around", "heat in image", "size", "elongation",
     "local inside", "local step", "local spread", "grey inside", "grey step", "fine inside", "fine step",
     "fine most", "points", "body inside", "body around", "depth in body", "along i", "along j", "convergence",
-    "grey of body", "spread of body",
+    "grey of body", "spread of body", "cluster", "cluster rank",
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def features(view: Float32, heat: Float32, found: Candidates, stride: Sequence[i
     if not len(found):
         return np.zeros((0, len(FEATURES)))
     view = np.asarray(view[:], np.float32)
-    grey, local, fine, body = view[:-3].mean(0), view[-3], view[-2], view[-1]
+    grey, local, fine, clusters, body = view[:-4].mean(0), view[-4], view[-3], view[-2], view[-1]
     inside = body > 0.25
     inside = inside if inside.any() else np.ones_like(inside)
     # A border of nothing, so that the edge of the image counts as the edge of the body.
@@ -81,8 +81,12 @@ def features(view: Float32, heat: Float32, found: Candidates, stride: Sequence[i
             _mean(body[part], near), _mean(body[part], ring), float(np.log1p(depth[place])),
             *(_along(centre[axis], spans[axis]) for axis in range(2)),
             _mean(pointing, (away > 0.3) & (away < 1.3)), image[1], image[2],
+            float(np.log1p(clusters[part][near].max())) if near.any() else 0.0, 0.0,
         ])  # fmt: skip
-    return np.array(rows)
+    table = np.array(rows)
+    order = np.argsort(-table[:, -2], kind="stable")
+    table[order, -1] = np.log1p(np.arange(len(order)))
+    return table
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from vesalius.core.errors import UsageError
 from vesalius.core.progress import Progress
 from vesalius.core.protocols import Fitted
 from vesalius.core.report import Plot, Series
-from vesalius.inference.candidates import candidates
+from vesalius.inference.candidates import candidates, with_points
 from vesalius.inference.heat import HeatGeometry, heat_map
 from vesalius.inference.second_look import SecondLook, features
 from vesalius.learning.detect_data import LesionPatches, LookedOver, Places, look_over
@@ -278,6 +278,7 @@ def _judged(
         heat, sizes = heat_map(image.array, runner(network, plan.device), geometry)
         for of_class in range(classes):
             found = candidates(heat[of_class], sizes, plan.stride)
+            found = with_points(found, image.array, heat[of_class], sizes, plan.stride)
             table = features(image.array, heat[of_class], found, plan.stride)
             judged.append(Judged(image, of_class, found, table))
     return fit_second_look(judged, seed)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import blosc2
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,8 +26,9 @@ from vesalius.core.image import Image
 from vesalius.core.progress import Progress
 from vesalius.imaging.augmentation import AugmentationSettings, draw
 from vesalius.imaging.contrast import View, ViewRecipe, view
-from vesalius.learning.data import HELD_BYTES, read_patch, store_array
+from vesalius.learning.data import HELD_BYTES, open_array, read_patch, store_array
 from vesalius.learning.loop import sizes_with_margin
+from vesalius.store.sealed import seal_in
 
 HEAT_WIDTH = 0.5  # sigma of a lesion's heat as a share of its half size
 _LEAST_SIGMA = 1.0  # voxels of the view
@@ -82,10 +82,10 @@ def look_over(
     Returns:
         The usable views, and a sentence for each image that is left out.
     """
-    key = json.dumps([1, cohort.digest, recipe.as_json()], sort_keys=True)
+    key = json.dumps([2, cohort.digest, recipe.as_json()], sort_keys=True)
     folder = cohort.folder / "cache" / f"views-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     work = [(case, image, places[image.id]) for case, places in cases for image in case.images if image.id in places]
-    voxels = 0
+    voxels, seal = 0, seal_in(cohort.folder, cohort.meta)
     found, left_out = [], []
     for case, image, lesions in progress.track(work, "preparing images", total=len(work)):
         try:
@@ -98,8 +98,8 @@ def look_over(
         if voxels > HELD_BYTES:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{hashlib.sha256(image.id.encode()).hexdigest()[:16]}.b2nd"
-            store_array(path, array)
-            array = blosc2.open(str(path), mode="r", mmap_mode="r")
+            store_array(path, array, seal)
+            array = open_array(path, seal)
         found.append(_looked_over(case, image, seen, array, lesions))
     return found, left_out
 
@@ -128,7 +128,7 @@ class LesionPatches:
         classes: number of classes.
         seed: of every draw.
         augmentation: how patches are changed.
-        fixed: last channels of a view that are not intensities (the body's).
+        fixed: last channels of a view that are no intensities.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class LesionPatches:
         classes: int,
         seed: int,
         augmentation: AugmentationSettings,
-        fixed: int = 1,
+        fixed: int = 3,
     ) -> None:
         self.images, self.batch, self.classes, self.seed = tuple(images), batch, classes, seed
         self.size, self.augmentation, self.fixed = tuple(size), augmentation, fixed

@@ -15,7 +15,7 @@ from vesalius.learning.detect_data import LookedOver
 from vesalius.learning.detect_lesson import hits
 
 ALARMS_PER_IMAGE = (0.5, 1.0, 2.0, 4.0)  # false positives per image at which sensitivities are averaged
-_FOLDS = 5
+_FOLDS, _REPEATS = 5, 3
 _LEAST_HITS = 12  # fewer hit lesions cannot carry more than the heat alone
 _STRENGTH = 0.02  # C of the logistic regression: features are many, lesions few
 _TREES = {"n_estimators": 80, "learning_rate": 0.05, "max_depth": 2, "subsample": 0.6, "min_samples_leaf": 20}
@@ -58,7 +58,10 @@ def fit_second_look(judged: Sequence[Judged], seed: int) -> tuple[SecondLook | N
             "heat and features, regression": lambda table, hit: regression(table, hit),
             "heat and features, regression and trees": lambda table, hit: with_trees(table, hit, seed),
         }
-    measured = {name: sensitivities(judged, _outside(judged, fit, seed)) for name, fit in ways.items()}
+    measured = {
+        name: np.mean([sensitivities(judged, _outside(judged, fit, seed + turn)) for turn in range(_REPEATS)], axis=0)
+        for name, fit in ways.items()
+    }
     best = max(measured, key=lambda name: float(np.mean(measured[name])))
     table = np.concatenate([item.table for item in judged])
     said = [_sentence(name, found) for name, found in measured.items()]
