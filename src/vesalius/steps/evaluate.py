@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vesalius.core.cohort import TRAIN, Cohort
 from vesalius.core.identity import seen_hash
@@ -19,6 +19,9 @@ from vesalius.measures.catalogue import measure
 from vesalius.measures.summary import MODEL, RIVAL, find_metric
 from vesalius.tasks.arms import Measured, measure_arms, pictures_of
 from vesalius.tasks.held_out import HeldOut, held_out
+
+if TYPE_CHECKING:
+    from vesalius.tasks.shortcuts import Shortcuts
 
 
 def evaluate(
@@ -162,7 +165,10 @@ def _report(
     without, without_sentence, without_table = _without_duplicates(task, cohort, chosen, measured, metrics, seed)
     sentences = [*task.sentences(scores, metrics, words), chosen.sentence, remark, without_sentence]
     sentences += [*_losses(measured), *(arms[RIVAL].card.get("sentences", ()) if RIVAL in arms else ())]
+    shortcuts = _shortcuts(card)
+    sentences += shortcuts.sentences if shortcuts else ()
     tables = [*task.tables(scores), *without_table, *_listed(measured)]
+    tables += [shortcuts.table] if shortcuts and shortcuts.table else []
     patients = {case.patient for case in measured.cases}
     return Report(
         title=f"{card.get('name') or type(arms[MODEL]).__name__} on {cohort.name}",
@@ -184,6 +190,13 @@ def _report(
             "Seed": str(seed),
         },
     )
+
+
+def _shortcuts(card: Mapping[str, Any]) -> Shortcuts | None:
+    """What was found before the model was fitted, where its task looks for shortcuts."""
+    from vesalius.tasks.shortcuts import Shortcuts
+
+    return Shortcuts.from_json(card["shortcuts"]) if card.get("shortcuts") else None
 
 
 def _without_duplicates(

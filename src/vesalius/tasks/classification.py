@@ -116,8 +116,9 @@ class Classification:
     def learn(self, cohort: Cohort, train: Sequence[Case], settings: Any, work: Path, progress: Progress) -> Fitted:
         """Fit a classifier within the budget; see `learning.classify.fit_classification`."""
         from vesalius.learning.classify import fit_classification
+        from vesalius.tasks.shortcuts import learn_after_checks
 
-        return fit_classification(cohort, train, settings, work, progress, self.target)
+        return learn_after_checks(fit_classification, cohort, train, settings, work, progress, self.target)
 
     def rival(self, cohort: Cohort) -> Rival:
         """Hand-designed features into a regularised linear model and gradient boosting."""

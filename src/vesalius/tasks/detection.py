@@ -114,8 +114,9 @@ class Detection:
     def learn(self, cohort: Cohort, train: Sequence[Case], settings: Any, work: Path, progress: Progress) -> Fitted:
         """Fit a detector within the budget; see `learning.detect.fit_detection`."""
         from vesalius.learning.detect import fit_detection
+        from vesalius.tasks.shortcuts import learn_after_checks
 
-        return fit_detection(cohort, train, settings, work, progress, self.target)
+        return learn_after_checks(fit_detection, cohort, train, settings, work, progress, self.target)
 
     def rival(self, cohort: Cohort) -> Rival:
         """Blobs of several sizes, their features, and boosted false-positive reduction."""

@@ -9,8 +9,10 @@ explain, the report says so with the figure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import VesaliusError
 from vesalius.core.grid import FloatArray
+from vesalius.core.progress import Progress
+from vesalius.core.protocols import Fitted
 from vesalius.core.report import Table
 from vesalius.measures.intervals import Interval, bootstrap_statistics
 from vesalius.measures.ranking import Ranking
@@ -33,6 +37,9 @@ _ERROR = 0.05  # chance of any false warning, shared among the looks
 _RESAMPLES = 1000
 _SCATTER = 1.25  # how much wider cross-validated areas scatter than drawing cases anew shows, measured on noise
 _CARE = "A model may have learned this instead of what is asked; look where it comes from before believing its figures."
+
+
+Learner = Callable[[Cohort, Sequence[Case], Any, Path, Progress, Target], Fitted]
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,31 @@ class Shortcuts:
         table = data.get("table")
         kept = table and Table(table["title"], tuple(table["columns"]), tuple(tuple(row) for row in table["rows"]))
         return cls(tuple(data["sentences"]), kept or None, bool(data["warns"]))
+
+
+def learn_after_checks(
+    learner: Learner,
+    cohort: Cohort,
+    train: Sequence[Case],
+    settings: Any,
+    work: Path,
+    progress: Progress,
+    target: Target,
+) -> Fitted:
+    """Look for shortcuts, say what was found, then learn in the time that is left; the card keeps the findings.
+
+    Args:
+        learner: takes the cohort, cases, settings, work folder, progress and target.
+        cohort, train, settings, work, progress: as for `Task.learn`.
+        target: what is asked.
+    """
+    started = time.monotonic()
+    found = check_shortcuts(cohort, train, target, settings.seed)
+    for sentence in found.sentences:
+        progress.say(sentence)
+    minutes = settings.minutes - (time.monotonic() - started) / 60
+    fitted = learner(cohort, train, replace(settings, minutes=minutes), work, progress, target)
+    return replace(fitted, card={**fitted.card, "shortcuts": found.as_json()})
 
 
 def check_shortcuts(cohort: Cohort, cases: Sequence[Case], target: Target, seed: int) -> Shortcuts:

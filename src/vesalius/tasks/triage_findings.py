@@ -76,8 +76,8 @@ def triage_sentences(found: Mapping[str, Triage], site: Site, arms: Mapping[str,
         f"Triage: with {basis}, {_percent(one.normals_later)} of the cases without it could be read later, and "
         f"{_percent(one.sensitivity)} of those with it would be read first.",
         f"{where}, {name} would put off {later:.0f} of 1000 cases: {later * site.seconds / 3600:.1f} hours of reading "
-        f"at {site.seconds:g} seconds each. Among them would be {lost:.1f} of the {sick:.0f} with it, and {most:.1f} if "
-        f"the sensitivity is at the low end. Of those read first {_percent(one.ppv)} would have it.",
+        f"at {site.seconds:g} seconds each. Among them would be {lost:.1f} of the {sick:.0f} with it, or {most:.1f} at "
+        f"the low end of the sensitivity. Of those read first {_percent(one.ppv)} would have it.",
     ]
     best = wilson(one.diseased, one.diseased)[0]
     if best < SENSITIVITY:
