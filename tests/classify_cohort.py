@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning_cohort import Held
 
+from learning_cohort import Held
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
 from vesalius.core.grid import Grid

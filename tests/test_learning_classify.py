@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from classify_cohort import shape_cohort
 
+from classify_cohort import shape_cohort
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UsageError
 from vesalius.core.progress import Silent
@@ -26,12 +26,12 @@ from vesalius.learning.study import FitSettings
 from vesalius.measures.target import Target, find_target
 from vesalius.store.bundle import open_bundle, write_bundle
 
-SHORT = 0.15  # minutes
+SHORT = 0.12  # minutes
 
 
 def fitted(cohort: Cohort, work: Path, target: Target | None = None, **changes: Any) -> tuple[Fitted, Target]:
     question = target or find_target(cohort, "kind")
-    settings = replace(FitSettings(minutes=SHORT, inputs=(), threads=1), **changes)
+    settings = replace(FitSettings(minutes=SHORT, inputs=(), threads=1, folds=2), **changes)
     return fit_classification(cohort, cohort.cases, settings, work, Silent(), question), question
 
 

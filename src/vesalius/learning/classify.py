@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,14 +18,21 @@ import torch
 
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
-from vesalius.core.errors import UsageError
+from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.grid import Array
 from vesalius.core.progress import Progress
 from vesalius.core.protocols import Fitted
 from vesalius.core.report import Plot, Series
-from vesalius.imaging.whole import WholePreparation
+from vesalius.imaging.whole import WholePreparation, prepare_whole
 from vesalius.learning import classify_plan as planning
-from vesalius.learning.classify_data import Look, WholeCases, look, preparation_for, prepare_whole_cases
+from vesalius.learning.classify_data import (
+    Look,
+    WholeCases,
+    images_of,
+    look,
+    preparation_for,
+    prepare_whole_cases,
+)
 from vesalius.learning.classify_frozen import Folds, Frozen, fit_frozen
 from vesalius.learning.classify_plan import ClassifyPlan
 from vesalius.learning.classify_stack import CalibratedEnsemble, Weights, fit_weights, probabilities, thresholds
@@ -37,7 +45,7 @@ from vesalius.measures.target import Target
 
 _MEASURING_SHARE, _MEASURING_SECONDS = 0.05, 2.0
 _RESERVE_SECONDS, _RESERVE_SHARE = 8.0, 0.03  # kept for judging and export
-_LEAST_SECONDS = 3.0
+_PREPARING_SHARE, _TIMED = 0.4, 12  # of what is left of the budget, and cases whose preparation is timed
 
 
 def fit_classification(
@@ -91,9 +99,10 @@ def fit_classification(
     ensemble = CalibratedEnsemble(networks, frozen.head, weights, plan.size, plan.changes.mirror_axes, question.kind)
     image = check_volume(cases.images.shape[1], plan.size)
     files = export_module(ensemble, image, {"image": {0: "n"}, "logits": {0: "n"}, "map": {0: "n"}})
+    said = {"networks": outside, "frozen features": frozen.outside, "together": joined}
     sentences = [
         found.sentence(), *plan.sentences(), frozen.sentence,
-        *_judgement(question, cases, states, weights, {"networks": outside, "frozen features": frozen.outside, "together": joined}),
+        *_judgement(question, cases, states, weights, said),
     ]  # fmt: skip
     for sentence in sentences[-3:]:
         progress.say(sentence)
@@ -135,7 +144,10 @@ def _prepared(
             plan, found, round(found.images * (1 - 1 / max(2, plan.folds))), seconds,
             _measure(found, len(question.classes), question.kind, plan.folds, settings),
         )  # fmt: skip
-    cases = prepare_whole_cases(cohort, known, question.value, _preparation(found, settings, plan), progress)
+    preparation = _preparation(found, settings, plan)
+    if not stored:
+        known = _affordable(known, preparation, _PREPARING_SHARE * (deadline - time.monotonic()), progress)
+    cases = prepare_whole_cases(cohort, known, question.value, preparation, progress)
     _check(cases, question, progress)
     folds = folds_of(cases, plan.folds if stored else max(settings.folds, 1), settings.seed)
     axes = planning.mirror_candidates(found, question.classes)
@@ -148,6 +160,26 @@ def _prepared(
     for sentence in (*plan.measured, *plan.sentences(), frozen.sentence):
         progress.say(sentence)
     return plan, cases, folds, frozen
+
+
+def _affordable(
+    known: Sequence[Case], preparation: WholePreparation, seconds: float, progress: Progress
+) -> Sequence[Case]:
+    """As many cases, drawn evenly, as can be prepared in the time there is, judged by a few of them."""
+    few = [known[n] for n in np.unique(np.linspace(0, len(known) - 1, _TIMED).astype(int))] if known else []
+    began = time.monotonic()
+    for number, case in enumerate(few):
+        if number == 1:  # the first one loads what preparation needs
+            began = time.monotonic()
+        for image in images_of(case, preparation.inputs):
+            with contextlib.suppress(UnusableInput):
+                prepare_whole(image, preparation)
+    needed = (time.monotonic() - began) / max(1, len(few) - 1) * len(known)
+    number = max(_TIMED, int(len(known) * seconds / max(needed, 1e-9)))
+    if number >= len(known):
+        return known
+    progress.say(f"Preparing all {len(known)} cases would take {needed / 60:.1f} minutes; {number} are learned from.")
+    return [known[n] for n in np.unique(np.linspace(0, len(known) - 1, number).astype(int))]
 
 
 def _measure(

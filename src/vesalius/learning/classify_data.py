@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,8 @@ from vesalius.core.progress import Progress
 from vesalius.imaging.duplicates import near_duplicates, perceptual_hash
 from vesalius.imaging.prepare import Normalisation
 from vesalius.imaging.whole import Triple, WholePreparation, prepare_whole
+from vesalius.store.private import private_folder
+from vesalius.store.sealed import Seal, seal_in, sealed_path
 
 HELD_BYTES = 2 << 30  # prepared images that take less than this (float16) are held in memory, else mapped
 _FORMAT = 1
@@ -169,10 +172,14 @@ def prepare_whole_cases(
     }  # fmt: skip
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path, note = folder / f"whole-{name}.npy", folder / f"whole-{name}.json"
-    if not (cohort.digest and note.exists() and path.exists()):
-        _write(path, note, wanted, preparation, progress)
-    data = json.loads(note.read_text(encoding="utf-8"))
-    images = np.load(path, mmap_mode="r", allow_pickle=False)
+    seal = seal_in(cohort.folder, cohort.meta)
+    if seal is not None:
+        data, images = _sealed(seal, path, note, wanted, preparation, progress)
+    else:
+        if not (cohort.digest and note.exists() and path.exists()):
+            _write(path, note, wanted, preparation, progress)
+        data = json.loads(note.read_text(encoding="utf-8"))
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
     reasons, hashes = data["reasons"], [bytes.fromhex(text) for text in data["hashes"]]
     usable = [number for number, reason in enumerate(reasons) if reason is None]
     if images.nbytes <= HELD_BYTES:
@@ -181,6 +188,25 @@ def prepare_whole_cases(
     else:
         rows = usable
     return _gathered(wanted, known, value, images, rows, usable, reasons, hashes)
+
+
+def _sealed(
+    seal: Seal,
+    path: Path,
+    note: Path,
+    wanted: Sequence[tuple[Case, Image]],
+    preparation: WholePreparation,
+    progress: Progress,
+) -> tuple[dict[str, Any], Array]:
+    """The cache of an encrypted cohort: written in a private folder and sealed, read into memory."""
+    if not (sealed_path(note).exists() and sealed_path(path).exists()):
+        room = 2 * len(wanted) * preparation.channels * math.prod(preparation.size)
+        with private_folder(room) as private:
+            _write(private / path.name, private / note.name, wanted, preparation, progress)
+            seal.close_tree(private / path.name, path)
+            seal.close_tree(private / note.name, note)
+    with seal.opened(path) as plain:
+        return json.loads(seal.read(note)), np.load(plain, allow_pickle=False)
 
 
 def _gathered(

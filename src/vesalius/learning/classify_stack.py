@@ -92,6 +92,8 @@ def probabilities(logits: Array, kind: str) -> Array:
 def thresholds(logits: Array, truth: Array, kind: str) -> dict[str, Any]:
     """From what on a class is called, chosen out of fold.
 
+    "sensitivity_99" is, for two classes, the probability that 99 of 100 cases of the second one reach.
+
     For two classes and for several labels: the probability that maximises the mean of accuracy and balanced
     accuracy after the scores are blurred by a third of their deviation. The blur stands for another device or
     another mixture of patients: it prefers the middle of a gap between the classes to its edge, and balanced
@@ -110,7 +112,12 @@ def thresholds(logits: Array, truth: Array, kind: str) -> dict[str, Any]:
         scores = [(logits[known, 1] - logits[known, 0], truth[known, 1] > 0.5)]
     else:
         scores = [(logits[known, n], truth[known, n] > 0.5) for n in range(truth.shape[1])]
-    return {"rule": rule, "values": [_threshold(score, positive) for score, positive in scores]}
+    found: dict[str, Any] = {"rule": rule, "values": [_threshold(score, positive) for score, positive in scores]}
+    if kind == "binary" and scores[0][1].any():
+        score, positive = scores[0]
+        least = float(np.quantile(score[positive], 0.01, method="lower"))
+        found["sensitivity_99"] = 1 / (1 + math.exp(-least))
+    return found
 
 
 def _threshold(score: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:

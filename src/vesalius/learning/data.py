@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array
 from vesalius.core.progress import Progress
 from vesalius.imaging.prepare import Preparation, prepare, prepare_label
+from vesalius.store.files import write_bytes
+from vesalius.store.sealed import Seal, seal_in, sealed_path
 
 HELD_BYTES = 1 << 30  # prepared cases that take less than this (float16 and uint8) are held in memory
 _FORMAT = 1  # counted up when what is written changes
@@ -44,6 +47,7 @@ class PreparedCase:
         channels: of the image.
         counts: voxels per label value.
         places: up to 256 voxels (m, 3) of each label value but 0.
+        seal: opens the files where the cohort is encrypted.
     """
 
     id: str
@@ -54,6 +58,7 @@ class PreparedCase:
     channels: int
     counts: Mapping[int, int]
     places: Mapping[int, npt.NDArray[np.int32]] = field(repr=False)
+    seal: Seal | None = None
 
     @property
     def bytes_held(self) -> int:
@@ -61,12 +66,12 @@ class PreparedCase:
         return int(np.prod(self.shape)) * (2 * self.channels + 1)
 
     def image(self) -> Any:
-        """(channels, i, j, k) float16, memory-mapped; slicing decodes the blocks touched."""
-        return blosc2.open(str(self.folder / f"{self.id}.image.b2nd"), mode="r", mmap_mode="r")
+        """(channels, i, j, k) float16, memory-mapped if not encrypted; slicing decodes the blocks touched."""
+        return open_array(self.folder / f"{self.id}.image.b2nd", self.seal)
 
     def label(self) -> Any:
         """(i, j, k) uint8, memory-mapped."""
-        return blosc2.open(str(self.folder / f"{self.id}.label.b2nd"), mode="r", mmap_mode="r")
+        return open_array(self.folder / f"{self.id}.label.b2nd", self.seal)
 
 
 def cache_folder(cohort: Cohort, preparation: Preparation) -> Path:
@@ -89,11 +94,12 @@ def prepare_cases(
     """
     folder = cache_folder(cohort, preparation)
     folder.mkdir(parents=True, exist_ok=True)
+    seal = seal_in(cohort.folder, cohort.meta)
     ready: list[PreparedCase] = []
     left_out: list[str] = []
     for case in progress.track(cases, "preparing cases", total=len(cases)):
         try:
-            found = _load(folder, case) or _write(folder, case, preparation)
+            found = _load(folder, case, seal) or _write(folder, case, preparation, seal)
             if ready and found.channels != ready[0].channels:
                 raise UnusableInput(f"It has {found.channels} channels where others have {ready[0].channels}.")
             ready.append(found)
@@ -102,23 +108,23 @@ def prepare_cases(
     return ready, left_out
 
 
-def _load(folder: Path, case: Case) -> PreparedCase | None:
+def _load(folder: Path, case: Case, seal: Seal | None) -> PreparedCase | None:
     """The case as an earlier run left it; its JSON is written last, so it stands for the whole."""
     note = folder / f"{case.id}.json"
-    if not note.exists():
+    if not (note if seal is None else sealed_path(note)).exists():
         return None
-    data = json.loads(note.read_text(encoding="utf-8"))
-    return _from_note(folder, case, data)
+    data = json.loads(note.read_bytes() if seal is None else seal.read(note))
+    return _from_note(folder, case, data, seal)
 
 
-def _from_note(folder: Path, case: Case, data: dict[str, Any]) -> PreparedCase:
+def _from_note(folder: Path, case: Case, data: dict[str, Any], seal: Seal | None) -> PreparedCase:
     places = {int(value): np.array(voxels, np.int32).reshape(-1, 3) for value, voxels in data["places"].items()}
     counts = {int(value): int(count) for value, count in data["counts"].items()}
     shape, spacing = tuple(data["shape"]), tuple(data["spacing"])
-    return PreparedCase(case.id, case.patient, folder, shape, spacing, data["channels"], counts, places)
+    return PreparedCase(case.id, case.patient, folder, shape, spacing, data["channels"], counts, places, seal)
 
 
-def _write(folder: Path, case: Case, preparation: Preparation) -> PreparedCase:
+def _write(folder: Path, case: Case, preparation: Preparation, seal: Seal | None) -> PreparedCase:
     images = [image for role in preparation.inputs if (image := case.image(role)) is not None]
     truth = case.label_image
     if truth is None:
@@ -132,12 +138,10 @@ def _write(folder: Path, case: Case, preparation: Preparation) -> PreparedCase:
         "counts": {int(value): int(number) for value, number in zip(values, numbers, strict=True)},
         "places": {int(value): _places(label, int(value)) for value in values if value},
     }  # fmt: skip
-    store_array(folder / f"{case.id}.image.b2nd", np.clip(prepared.array, -6e4, 6e4).astype(np.float16))
-    store_array(folder / f"{case.id}.label.b2nd", label)
-    beside = folder / f"{case.id}.json.part"
-    beside.write_text(json.dumps(data), encoding="utf-8")
-    beside.rename(folder / f"{case.id}.json")
-    return _from_note(folder, case, data)
+    store_array(folder / f"{case.id}.image.b2nd", np.clip(prepared.array, -6e4, 6e4).astype(np.float16), seal)
+    store_array(folder / f"{case.id}.label.b2nd", label, seal)
+    (write_bytes if seal is None else seal.write)(folder / f"{case.id}.json", json.dumps(data).encode())
+    return _from_note(folder, case, data, seal)
 
 
 def _places(label: npt.NDArray[np.uint8], value: int) -> list[list[int]]:
@@ -147,17 +151,34 @@ def _places(label: npt.NDArray[np.uint8], value: int) -> list[list[int]]:
     return [[int(index) for index in row] for row in np.stack(np.unravel_index(flat, label.shape), 1)]
 
 
-def store_array(path: Path, array: Array) -> None:
-    """Write a blosc2 array beside its place, then rename it."""
+def open_array(path: Path, seal: Seal | None) -> Any:
+    """A blosc2 array of the cache: memory-mapped, or, where it is encrypted, its compressed blocks in memory."""
+    if seal is None:
+        return blosc2.open(str(path), mode="r", mmap_mode="r")
+    return blosc2.ndarray_from_cframe(_frame(seal, path, sealed_path(path).stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _frame(seal: Seal, path: Path, _: int) -> bytes:
+    """A decrypted file of the cache; the last ones stay, because patches come from the same cases again."""
+    return seal.read(path)
+
+
+def store_array(path: Path, array: Array, seal: Seal | None = None) -> None:
+    """Write a blosc2 array beside its place, then rename it; encrypted where there is a seal."""
     lead = array.shape[:-3]
     chunks = (*lead, *(min(_CHUNK, size) for size in array.shape[-3:]))
     blocks = (*lead, *(min(_BLOCK if array.shape[-1] > 1 else 4 * _BLOCK, size) for size in array.shape[-3:]))
+    how: dict[str, Any] = {
+        "chunks": chunks, "blocks": blocks, "cparams": {"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1},
+    }  # fmt: skip
+    array = np.ascontiguousarray(array)
+    if seal is not None:
+        seal.write(path, blosc2.asarray(array, **how).to_cframe())
+        return
     beside = path.with_name(path.name + ".part.b2nd")
     beside.unlink(missing_ok=True)
-    blosc2.asarray(
-        np.ascontiguousarray(array), chunks=chunks, blocks=blocks, urlpath=str(beside), mode="w",
-        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1},
-    )  # fmt: skip
+    blosc2.asarray(array, urlpath=str(beside), mode="w", **how)
     beside.rename(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 _SMALLEST = 4  # an axis is halved only while at least this many voxels remain
-_EARLY = 64  # images with a longer side than this are halved by the stem
+_EARLY = 4500  # images with more voxels than this are halved by the stem: full resolution costs most of all
 _GROUP = 8  # channels that group normalisation takes together
 
 Triple = tuple[int, int, int]
@@ -50,7 +51,7 @@ def residual_shape(size: Sequence[int], width: int = 32, *, blocks: int = 2, nor
         left[:] = [-(-n // s) for n, s in zip(left, stride, strict=True)]
         return stride[0], stride[1], stride[2]
 
-    strides = [halved() if max(left) > _EARLY else (1, 1, 1)]
+    strides = [halved() if math.prod(left) > _EARLY else (1, 1, 1)]
     while max(left) >= 2 * _SMALLEST and len(strides) < 6:
         strides.append(halved())
     widths = [min(round(width * 1.6**n / 8) * 8, 8 * width) for n in range(len(strides))]
