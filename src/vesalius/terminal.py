@@ -28,7 +28,7 @@ class Terminal(Silent):
         """Show a sentence on its own line."""
         self._clear()
         if not self._quiet:
-            sys.stderr.write(sentence + "\n")
+            sys.stderr.write(_harmless(sentence) + "\n")
             sys.stderr.flush()
 
     def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
@@ -46,9 +46,10 @@ class Terminal(Silent):
         self._clear()
 
     def set_aside(self, name: str, reason: str, remedy: str) -> None:
-        """Keep it, and show it."""
+        """Keep it, and show it; by its number where this is no terminal, because names of files may name people."""
         super().set_aside(name, reason, remedy)
-        self.say(f"  set aside  {name}: {reason} {remedy}".rstrip())
+        shown = " ".join(name.split()) if self._live else f"input {len(self.aside)}"
+        self.say(f"  set aside  {shown}: {reason} {remedy}".rstrip())
 
     def show(self, result: Any) -> None:
         """Show a step's result on standard output."""
@@ -58,7 +59,7 @@ class Terminal(Silent):
     def fail(self, message: str) -> None:
         """Show an error, also when quiet."""
         self._clear()
-        sys.stderr.write(f"vesalius: {message}\n")
+        sys.stderr.write(f"vesalius: {_harmless(message)}\n")
 
     def finish(self) -> None:
         """Leave a clean line behind."""
@@ -79,6 +80,11 @@ class Terminal(Silent):
             sys.stderr.write("\r" + " " * len(self._line) + "\r")
             sys.stderr.flush()
             self._line = ""
+
+
+def _harmless(text: str) -> str:
+    """The text without control characters, which could rewrite what a terminal shows."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def _counted(done: int, total: int | None, seconds: float) -> str:

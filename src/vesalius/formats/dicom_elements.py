@@ -8,6 +8,7 @@ and is left to pydicom, which forgives more and takes ten times as long.
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import NamedTuple
 
 _SHORT = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"  # length in 16 bits
@@ -90,30 +91,14 @@ def layout_of(data: bytes, end: int, *, header: bool) -> Layout:
     return Layout(syntax, implicit, meta, elements, position)
 
 
-def items_of(data: bytes, sequence: Element, implicit: bool) -> list[list[Element]]:
-    """The elements of each item of a sequence.
-
-    Raises:
-        NotPlain: see above.
-    """
-    found = []
-    position = sequence.value
+def is_whole(path: Path) -> bool:
+    """Whether a file that is neither big endian nor deflated is laid out to the letter."""
+    data = path.read_bytes()
     try:
-        while position < sequence.stop:
-            tag, length = _tag_and_length(data, position)
-            if tag == _SEQUENCE_END:
-                break
-            if tag != _ITEM:
-                raise NotPlain
-            if length == _UNDEFINED:
-                elements, position = _elements(data, position + 8, sequence.stop, sequence.stop, implicit, item=True)
-            else:
-                stop = position + 8 + length
-                elements, position = _elements(data, position + 8, stop, sequence.stop, implicit)
-            found.append(elements)
-    except struct.error as error:
-        raise NotPlain from error
-    return found
+        layout_of(data, len(data), header=False)
+    except NotPlain:
+        return any(way.encode() in data[:1024] for way in _OTHER_WAYS)
+    return True
 
 
 def _elements(

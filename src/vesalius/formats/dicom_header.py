@@ -5,6 +5,7 @@ Standard: PS3.3 (image modules), PS3.10 (files). Pixel data are not read.
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 import warnings
@@ -27,6 +28,8 @@ Entry = TypeVar("Entry")
 
 _AGAIN = "Copy or export it again from its source."
 _INFLATED_LIMIT = 4 * 2**30  # bytes of a deflated data set
+_INFLATED_SMALL, _INFLATED_RATIO = 2**24, 200  # bytes, and unpacked to packed size of what is larger
+_MOST_READS = 8_000_000  # of the elements of a file; the largest headers need a tenth
 _COMPRESSION_LIMIT = 5000  # an image that claims to be packed tighter is a bomb
 _START = 1 << 17  # bytes that hold all but the longest headers
 _CROSS_SECTIONAL = ("CT", "MR", "PT")
@@ -160,6 +163,25 @@ def lenient() -> Iterator[None]:
             logger.disabled = was
 
 
+class PatientFile(io.BufferedReader):
+    """A file that loses patience with whoever reads absurdly often, as a file of nothing but tiny elements asks for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._left = _MOST_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes.
+
+        Raises:
+            UnusableInput: the patience is at an end.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise UnusableInput("Its header has millions of elements.", remedy=_AGAIN)
+        return super().read(size)
+
+
 def looks_like_dicom(path: Path) -> bool:
     """Whether the file starts as DICOM does: with a preamble, or right with a low group number."""
     try:
@@ -185,7 +207,7 @@ def read_header(path: Path) -> Header | None:
     """
     with lenient():
         try:
-            with path.open("rb") as file:
+            with PatientFile(path) as file:
                 return header_in(path, file)
         except UnusableInput:
             raise
@@ -225,7 +247,7 @@ def _check_inflated(file: BinaryIO) -> None:
     inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while block := (inflater.unconsumed_tail or file.read(1 << 16)):
         total += len(inflater.decompress(block, 1 << 20))
-        if total > _INFLATED_LIMIT:
+        if total > _INFLATED_LIMIT or total > max(_INFLATED_SMALL, file.tell() * _INFLATED_RATIO):
             raise UnusableInput("Its compressed data set unpacks to an absurd size.", remedy=_AGAIN)
     file.seek(0)
 

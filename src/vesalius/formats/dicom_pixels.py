@@ -17,7 +17,7 @@ import numpy as np
 
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array
-from vesalius.formats.dicom_header import lenient
+from vesalius.formats.dicom_header import PatientFile, lenient
 from vesalius.formats.dicom_syntaxes import NATIVE, PLUGINS
 from vesalius.formats.dicom_values import text, value, whole
 from vesalius.formats.gdcm_apart import decode_apart
@@ -121,7 +121,8 @@ def open_whole(path: Path) -> Any:
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    dataset = dcmread(path, force=True)
+    with PatientFile(path) as opened:
+        dataset = dcmread(opened, force=True)
     if not text(dataset.file_meta, "TransferSyntaxUID"):
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian

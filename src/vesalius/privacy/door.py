@@ -15,11 +15,13 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pydicom
 
 from vesalius.core.case import Covariate
-from vesalius.core.errors import StoreError, UnusableInput
+from vesalius.core.errors import StoreError, UnusableInput, WithdrawnPatient
 from vesalius.core.finding import Finding
 from vesalius.core.grid import Array, Grid, reorient
+from vesalius.formats.dicom_header import lenient
 from vesalius.formats.names import MASK_ENDING, volume_of, without_suffix
 from vesalius.formats.scan import Companion, Scan
 from vesalius.imaging.duplicates import perceptual_hash
@@ -32,6 +34,7 @@ from vesalius.privacy.pseudonyms import Pseudonyms
 from vesalius.privacy.storing import NO_HASH, Stored, Storer
 from vesalius.store import writer
 from vesalius.store.cohort import image_hashes, open_cohort
+from vesalius.store.erase import forgotten
 
 # Acquisition attributes that are numbers or defined terms, and so can identify nobody.
 _KEPT_ATTRIBUTES = frozenset({
@@ -123,6 +126,7 @@ class Door:
         """
         image_id = self.image_id(scan)
         pseudonym = self.pseudonyms.patient(patient)
+        self._check_welcome(pseudonym)
         self.admitted[pseudonym] = patient
         writer.lift_quarantine(self.folder, self.pseudonyms.source(scan.name))
         if writer.has_image(self.folder, image_id):
@@ -159,6 +163,7 @@ class Door:
             UnusableInput: its header is damaged.
         """
         pseudonym, case = self.pseudonyms.patient(patient), self.pseudonyms.case(patient, visit)
+        self._check_welcome(pseudonym)
         object_id = "O" + self.pseudonyms.image(f"{found.kind}\n{found.instance}")[1:]
         self.admitted[pseudonym] = patient
         writer.lift_quarantine(self.folder, self.pseudonyms.source(found.name))
@@ -172,6 +177,18 @@ class Door:
         finally:
             writer.drop(path)
         return True
+
+    def description(self, scan: Scan, patient: str) -> str:
+        """The series description of a DICOM scan, cleaned, for the terminal."""
+        said = str(scan.attributes.get("SeriesDescription", ""))
+        if not said:
+            return ""
+        pseudonym = self.pseudonyms.patient(patient)
+        known = self._known.get(pseudonym, Identity())
+        cleaner = HeaderCleaner(self.pseudonyms, pseudonym, patient, self.profile, known)
+        with lenient():
+            header = pydicom.dcmread(scan.files[0], stop_before_pixels=True, force=True)
+            return cleaner.learn(header).clean(said)
 
     def complete_hashes(self) -> None:
         """Hash the images whose pixels were copied unread; a damaged one stays without."""
@@ -253,6 +270,13 @@ class Door:
         pseudonym = self.pseudonyms.patient(patient)
         identity = self._known.get(pseudonym, Identity())
         return HeaderCleaner(self.pseudonyms, pseudonym, patient, self.profile, identity)
+
+    def _check_welcome(self, pseudonym: str) -> None:
+        if pseudonym in forgotten(self.folder):
+            raise WithdrawnPatient(
+                "This patient was withdrawn from the cohort, and stays out.",
+                remedy="Name the patient with --readmit if consent was given again.",
+            )
 
     def _check_primary(self, scan: Scan) -> None:
         words = [str(scan.attributes.get(key, "")) for key in ("ImageType", "SeriesDescription", "ProtocolName")]

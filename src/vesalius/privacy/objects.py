@@ -18,7 +18,7 @@ import numpy as np
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array
 from vesalius.formats.dicom_elements import NotPlain
-from vesalius.formats.dicom_header import lenient
+from vesalius.formats.dicom_header import PatientFile, lenient
 from vesalius.formats.dicom_pixels import decoded
 from vesalius.formats.dicom_values import DAMAGED, text, whole
 from vesalius.privacy.burned import Frame, TextFinder, sensitive_reading
@@ -166,7 +166,8 @@ def open_dataset(file: Path) -> Any:
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    dataset = dcmread(file, force=True)
+    with PatientFile(file) as opened:
+        dataset = dcmread(opened, force=True)
     if not text(dataset.file_meta, "TransferSyntaxUID"):
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian

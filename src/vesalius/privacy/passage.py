@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vesalius.core.errors import UnusableInput, WithdrawnPatient
 from vesalius.core.progress import Progress
 from vesalius.formats.dicom_pixels import DicomPixels
+from vesalius.formats.dicom_values import DAMAGED
 from vesalius.formats.scan import Companion, Refused, Scan
 from vesalius.privacy.door import Door, Order
 from vesalius.privacy.identity import Identity
 from vesalius.privacy.profile import PixelMode, Profile
 from vesalius.privacy.pseudonyms import Pseudonyms
 from vesalius.privacy.storing import Stored, Storer
+from vesalius.privacy.text import REPLACED
 from vesalius.running.crew import Crashed, Crew
 
 # Files from which on more processes are worth their start.
 _MANY = {PixelMode.KEEP: 200, PixelMode.CLEAN: 8, PixelMode.STRICT: 8}
+_MOST_DESCRIBED = 10_000
 _AHEAD = 4  # scans that may wait, per process
 
 
@@ -54,13 +57,15 @@ class Reception:
         door: the door.
         progress: told what was set aside.
         counts: how many were "ignored", "set aside", "objects", and "already" in.
-        series: (role, modality, description) of the DICOM series.
+        series: (role, modality, cleaned description) of the DICOM series.
+        described: cleaned descriptions by owner and description.
     """
 
     door: Door
     progress: Progress
     counts: Counter[str]
     series: Counter[tuple[str, str, str]]
+    described: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def usable(self, found: Iterable[tuple[Scan | Refused, str, str, str]]) -> Iterator[Arrival]:
         """The scans that have a role and an owner, of what was found with role, patient and visit."""
@@ -73,7 +78,7 @@ class Reception:
                 if isinstance(scan, Refused):
                     raise UnusableInput(scan.reason, remedy=scan.remedy)
                 if scan.source == "dicom":
-                    self.series[role, scan.modality, str(scan.attributes.get("SeriesDescription", ""))] += 1
+                    self.series[role, scan.modality, self._description(scan, owner)] += 1
                 if role == "ignore":
                     self.counts["ignored"] += 1
                     continue
@@ -86,6 +91,17 @@ class Reception:
                 self.set_aside(scan.name, error)
                 continue
             yield Arrival(scan, role, owner, visit)
+
+    def _description(self, scan: Scan, owner: str) -> str:
+        key = (owner, str(scan.attributes.get("SeriesDescription", "")))
+        if key not in self.described:
+            if len(self.described) > _MOST_DESCRIBED:
+                self.described.clear()
+            try:
+                self.described[key] = self.door.description(scan, owner)
+            except (*DAMAGED, OSError):
+                self.described[key] = REPLACED
+        return self.described[key]
 
     def set_aside(self, name: str, error: UnusableInput) -> None:
         """Count and remember an input that cannot be used; nothing is remembered of a withdrawn patient's."""

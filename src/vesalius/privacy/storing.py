@@ -8,6 +8,7 @@ the bytes that they were, and every pixel that was not covered where they are no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array, reorient
 from vesalius.formats.dicom import scans_of_headers
+from vesalius.formats.dicom_elements import is_whole
 from vesalius.formats.dicom_header import read_header
 from vesalius.formats.dicom_pixels import DicomPixels
 from vesalius.formats.find import find_scans
@@ -23,11 +25,12 @@ from vesalius.formats.nifti import write_nifti
 from vesalius.formats.raster import write_png
 from vesalius.formats.scan import Scan
 from vesalius.imaging.duplicates import perceptual_hash
+from vesalius.privacy.face_files import remove_from_array, remove_from_series
 from vesalius.privacy.headers import HeaderCleaner
 from vesalius.privacy.identity import Identity
 from vesalius.privacy.objects import Hidden, SeriesCleaner
 from vesalius.privacy.plain import hide_in_array
-from vesalius.privacy.profile import PixelMode, Profile
+from vesalius.privacy.profile import FaceMode, PixelMode, Profile
 from vesalius.privacy.pseudonyms import Pseudonyms
 
 _MOST_PATIENTS = 8  # whose cleaners are kept, with what they remember
@@ -72,13 +75,15 @@ class Storer:
             identity: what earlier scans of the patient told.
 
         Raises:
-            UnusableInput: the pixels do not decode, or cannot be stored without loss.
+            UnusableInput: the pixels do not decode, or cannot be stored without loss, or a face cannot be removed.
         """
         if scan.source == "dicom":
             return self._store_dicom(scan, patient, path, identity)
         array = scan.pixels.read()
         digest = _hash(scan, array)
         array = hide_in_array(array, scan, patient, self.profile.pixels)
+        if self.profile.faces is FaceMode.REMOVE:
+            array = remove_from_array(array, scan)
         stored = _smallest_exact(array)
         if scan.source == "raster":
             write_png(path, stored)
@@ -93,10 +98,11 @@ class Storer:
         files = list(dict.fromkeys(scan.files))
         targets = [folder / f"{number:05d}.dcm" for number in range(1, len(files) + 1)]
         written = series.write(files, targets)
-        volume = _volume_by_headers(targets, scan) if written.copied else None
+        faces = remove_from_series(folder) if self.profile.faces is FaceMode.REMOVE else {}
+        volume = _volume_by_headers(targets, scan) if written.copied and not faces else None
         if volume is None:
             array = scan.pixels.read() if array is None else array
-            volume = _volume_at(folder, scan, array, _covered(written.hidden, files, scan, array))
+            volume = _volume_at(folder, scan, array, _covered(written.hidden, files, scan, array), faces)
         digest = NO_HASH if array is None else _hash(scan, array)
         return Stored(volume, digest, series.header.identity)
 
@@ -107,7 +113,9 @@ class Storer:
             UnusableInput: its header is damaged.
         """
         series = self._cleaner(patient, identity)
-        series.write([file], [path], pixels=PixelMode.KEEP)  # masks and doses hold no text
+        written = series.write([file], [path], pixels=PixelMode.KEEP)  # masks and doses hold no text
+        if not written.copied and not is_whole(path):
+            raise UnusableInput("It is damaged or cut off.", remedy="Send the object again from its source.")
         return series.header.identity
 
     def _cleaner(self, patient: str, identity: Identity) -> SeriesCleaner:
@@ -154,14 +162,24 @@ def _covered(hidden: Hidden, files: list[Path], scan: Scan, array: Array) -> Arr
     return covered
 
 
-def _volume_at(path: Path, scan: Scan, array: Array, covered: Array | None = None) -> int:
+def _volume_at(
+    path: Path, scan: Scan, array: Array, covered: Array | None = None, faces: Mapping[int, Array] | None = None
+) -> int:
     """Which of the volumes at `path` is this scan, by geometry and by the pixels that were not covered.
+
+    Args:
+        covered: (i, j, k) bool, of this scan.
+        faces: (i, j, k) bool by number of the volume at `path`.
 
     Raises:
         UnusableInput: none is, so storing it would change it.
     """
     for number, stored in enumerate(found for found in find_scans(path) if isinstance(found, Scan)):
-        if stored.grid.matches(scan.grid) and _equal(stored.pixels.read(), array, covered):
+        if not stored.grid.matches(scan.grid):
+            continue
+        face = faces.get(number) if faces else None
+        hidden = face if covered is None or face is None else covered | face
+        if _equal(stored.pixels.read(), array, covered if face is None else hidden):
             return number
     raise UnusableInput(
         "The image could not be stored without changing it.",

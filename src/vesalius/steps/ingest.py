@@ -40,6 +40,9 @@ def ingest(
     profile: str | Path | None = None,
     pixels: str | None = None,
     secondary: bool = False,
+    faces: str | None = None,
+    encrypt: bool = False,
+    readmit: Sequence[str] = (),
     workers: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
@@ -63,6 +66,9 @@ def ingest(
         profile: TOML that tightens or relaxes de-identification, and replaces the cohort's own `privacy.toml`.
         pixels: "keep" leaves pixel data as they are, "clean" hides text that identifies, "strict" any text.
         secondary: let secondary captures, screenshots and dose sheets in, with their text hidden.
+        faces: "remove" takes faces out of MR and CT of the head, "keep" leaves them.
+        encrypt: make a cohort whose images, labels and cache are encrypted at rest; one that was made so stays so.
+        readmit: identifiers or pseudonyms of patients who were withdrawn and may come in again.
         workers: processes that work side by side; 0: as many as the machine has cores. They change no outcome.
         seed: taken for the sake of a common signature; nothing here is random.
         progress: told how far the work is.
@@ -71,13 +77,16 @@ def ingest(
         The cohort.
 
     Raises:
-        UsageError: a source does not exist, or none of them holds a usable image.
+        UsageError: a source does not exist, or none of them holds a usable image; or a cohort that is not
+            encrypted shall be.
+        StoreError: the cohort is encrypted with another key.
     """
     from vesalius.formats.layout import read_layout
     from vesalius.formats.roles import DEFAULT_RULES, load_rules
     from vesalius.privacy.door import Door
     from vesalius.privacy.passage import Reception, admit_all
     from vesalius.privacy.pseudonyms import Pseudonyms, load_key
+    from vesalius.privacy.returning import let_in_again, protect
     from vesalius.privacy.vault import remember_where_kept
     from vesalius.running.crew import cores
     from vesalius.store.cohort import open_cohort
@@ -89,13 +98,16 @@ def ingest(
     paths = _existing([sources] if isinstance(sources, (str, Path)) else sources)
     owners = Owners.of(table, key, patient, case, patient_from)
     create(folder, folder.resolve().name)
+    pseudonyms = Pseudonyms(load_key())
+    protect(folder, pseudonyms.key, encrypt, progress)
+    readmitted = let_in_again(folder, pseudonyms, readmit)
     rules_file = folder / "roles.toml"
     if roles is not None or not rules_file.exists():
         chosen = Path(roles).read_text(encoding="utf-8") if roles is not None else DEFAULT_RULES
         load_rules(chosen)
         write_text(rules_file, chosen)
     rules = load_rules(rules_file.read_text(encoding="utf-8"))
-    door = Door(folder, Pseudonyms(load_key()), _profile(folder, profile, pixels, secondary))
+    door = Door(folder, pseudonyms, _profile(folder, profile, pixels, secondary, faces))
 
     counts: Counter[str] = Counter()
     roles_seen: Counter[str] = Counter()
@@ -124,7 +136,8 @@ def ingest(
         _join_layout(layout, door, folder, progress)
     remember_where_kept(door.admitted)
     study = open_cohort(folder)
-    door.record("ingest", len(study.cases), dict(counts))
+    counts["readmitted"] = readmitted
+    door.record("ingest", len(study.cases), dict(+counts))
     progress.note(
         cohort=str(folder), added=counts["added"], already=counts["already"], ignored=counts["ignored"],
         objects=counts["objects"],        roles=dict(sorted(roles_seen.items())),
@@ -164,10 +177,16 @@ def preview(
 
 
 def _profile(
-    folder: Path, given: str | Path | None, pixels: str | None, secondary: bool, *, keep: bool = True
+    folder: Path,
+    given: str | Path | None,
+    pixels: str | None,
+    secondary: bool,
+    faces: str | None = None,
+    *,
+    keep: bool = True,
 ) -> Profile:
     """The cohort's profile, or the one that is given and then becomes the cohort's, with this run's choices."""
-    from vesalius.privacy.profile import PixelMode
+    from vesalius.privacy.profile import FaceMode, PixelMode
     from vesalius.privacy.site import load_profile
     from vesalius.store.files import write_text
 
@@ -186,6 +205,10 @@ def _profile(
         if pixels not in set(PixelMode):
             raise UsageError("--pixels is keep, clean or strict.")
         chosen = replace(chosen, pixels=PixelMode(pixels))
+    if faces is not None:
+        if faces not in set(FaceMode):
+            raise UsageError("--faces is keep or remove.")
+        chosen = replace(chosen, faces=FaceMode(faces))
     chosen = replace(chosen, secondary=chosen.secondary or secondary)
     if chosen.secondary and chosen.pixels is PixelMode.KEEP:
         raise UsageError("Secondary captures are let in only with their text hidden.", remedy="Drop --pixels keep.")
@@ -334,7 +357,7 @@ def _existing(sources: Iterable[str | Path]) -> list[Path]:
 
 
 def _series_table(series: Counter[tuple[str, str, str]]) -> list[str]:
-    """What each kind of DICOM series became, for the terminal only: descriptions may name a patient."""
+    """What each kind of DICOM series became, by its cleaned description."""
     if not series:
         return []
     lines = [f"{'role':<12}{'modality':<10}{'series':>7}  description"]
