@@ -62,6 +62,7 @@ def evaluate(
         UsageError: nothing can be measured: no masks, no class in common, or not a single answer.
         BundleError: the model is incomplete or altered.
     """
+    from vesalius.privacy import audit
     from vesalius.reporting.write import write_report
     from vesalius.tasks import task_named
 
@@ -77,6 +78,7 @@ def evaluate(
     started = datetime.now().astimezone()
     folder = Path(to) if to is not None else cohort.folder / "reports" / f"{_name(asked)}-{started:%Y%m%d-%H%M%S}"
     chosen = _with_truth(task, chosen)
+    audit.enter(cohort.folder, "evaluate", cases=len(chosen.cases))
     with tempfile.TemporaryDirectory(prefix="vesalius-") as spool:
         measured = measure_arms(task, arms, chosen.cases, inputs, Path(spool), progress)
         pictures = pictures_of(task, measured, inputs)

@@ -37,6 +37,7 @@ def export(
         UsageError: the layout is not known, or the folder exists.
     """
     from vesalius.formats import bids, datalist, nnunet
+    from vesalius.privacy import audit
     from vesalius.store.cohort import open_cohort
 
     progress = progress or Silent()
@@ -47,6 +48,7 @@ def export(
     if folder.exists() and any(folder.iterdir()):
         raise UsageError("This folder exists already.", remedy="Name a new folder.", file=folder)
     study = cohort if isinstance(cohort, Cohort) else open_cohort(cohort)
+    audit.enter(study.folder, "export", cases=len(study))
     beside = folder.parent / f".{folder.name}.exporting"
     beside.mkdir(parents=True, exist_ok=True)
     writers[layout].write(study, beside, progress)

@@ -75,6 +75,7 @@ def fit(
         MissingExtra: the training side is not installed.
     """
     from vesalius.steps.split import split
+    from vesalius.privacy import audit
     from vesalius.tasks import task_named
 
     started = time.perf_counter()
@@ -100,6 +101,7 @@ def fit(
         seed=seed, folds=folds, resume=resume, device=device, plan=_stored_plan(plan), inputs=roles,
         network=network,
     )  # fmt: skip
+    audit.enter(study.folder, "fit", cases=len(train))
     fitted = asked.learn(study, train, settings, work, progress)
     card = {
         **_card(study, task, folder.name, roles, train, seed),

@@ -61,11 +61,14 @@ def show(
         StoreError: there is no cohort.
         UsageError: `sources` does not exist.
     """
+    from vesalius.privacy import audit
     from vesalius.store.cohort import open_cohort
 
     progress = progress or Silent()
     folder = cohort.folder if isinstance(cohort, Cohort) else Path(cohort)
     study = open_cohort(folder)
+    if sources is not None:
+        audit.enter(folder, "show sources", cases=len(study))
     matched = _match_sources(folder, Path(sources)) if sources is not None else {}
     figures = _figures(study)
     path = None

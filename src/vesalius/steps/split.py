@@ -53,6 +53,7 @@ def split(
         PatientOverlap: the given split puts one patient into both parts.
     """
     from vesalius.formats.medmnist import OFFICIAL_SPLIT
+    from vesalius.privacy import audit
     from vesalius.privacy.door import Door
     from vesalius.privacy.pseudonyms import Pseudonyms, load_key
     from vesalius.store.cohort import image_hashes, open_cohort
@@ -91,6 +92,7 @@ def split(
         duplicates=[pair for pair in pairs if _crosses(pair, study, parts)] if given is not None else pairs,
     )  # fmt: skip
     drawn = open_cohort(folder)
+    audit.enter(folder, "split", cases=len(drawn))
     progress.note(**_figures(drawn))
     progress.say(
         f"{sum(part == TRAIN for part in parts.values())} patients to learn from, "

@@ -50,6 +50,7 @@ def vault(
         UsageError: no such action, no vault, a wrong secret, or a pseudonym that the vault does not know.
     """
     from vesalius.privacy import vault as safe
+    from vesalius.privacy.audit import own_signer
     from vesalius.privacy.pseudonyms import key_path, load_key
 
     if action not in _ACTIONS:
@@ -59,6 +60,7 @@ def vault(
     if action == "init":
         (progress or Silent()).say(safe.NO_WAY_BACK)
         safe.init(path, secret, load_key())
+        own_signer()  # from the key while it is there, so that other verbs can sign with the vault closed
         key_path().unlink(missing_ok=True)
         return _done(progress, "The pseudonym key is in the vault now, and no longer beside it.", safe.NO_WAY_BACK)
     if action == "rotate":
