@@ -74,8 +74,8 @@ def fit(
         UsageError: the cohort cannot answer the question, with every problem that it has.
         MissingExtra: the training side is not installed.
     """
-    from vesalius.steps.split import split
     from vesalius.privacy import audit
+    from vesalius.steps.split import split
     from vesalius.tasks import task_named
 
     started = time.perf_counter()
