@@ -52,18 +52,18 @@ def kappa(counts: FloatArray, *, quadratic: bool) -> FloatArray:
     """(draws,) Cohen's kappa: agreement beyond chance (Cohen, Educ Psychol Meas 1960).
 
     With quadratic weights (Cohen, Psychol Bull 1968) being off by two grades is four times as bad as being
-    off by one. A case without an answer counts as off by the most that its true class allows.
+    off by one. A case without an answer counts as an answer that is off by the most that its true class allows.
     """
     classes = counts.shape[1]
     grades = np.arange(classes)
     off = np.abs(grades[:, np.newaxis] - grades[np.newaxis])
     cost = (off**2 if quadratic else off > 0).astype(np.float64)
-    cost = np.concatenate([cost, cost.max(axis=1, keepdims=True)], axis=1)
-    rows, columns = counts.sum(axis=2), counts.sum(axis=1)
-    total = counts.sum(axis=(1, 2))
-    observed = (counts * cost).sum(axis=(1, 2))
+    answered = counts[:, :, :classes].copy()
+    answered[:, grades, np.argmax(cost, axis=1)] += counts[:, :, classes]
+    rows, columns = answered.sum(axis=2), answered.sum(axis=1)
+    observed = (answered * cost).sum(axis=(1, 2))
     expected = np.einsum("dt,tp,dp->d", rows, cost, columns)
-    return 1.0 - _ratio(observed * total, expected)
+    return 1.0 - _ratio(observed * answered.sum(axis=(1, 2)), expected)
 
 
 def class_shares(counts: FloatArray, class_number: int) -> tuple[FloatArray, FloatArray, FloatArray]:

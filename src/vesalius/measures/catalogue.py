@@ -39,7 +39,8 @@ class Measure:
     @property
     def heading(self) -> str:
         """Title with unit, for axes and table heads."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
+        title = self.title[:1].upper() + self.title[1:]
+        return f"{title} ({self.unit})" if self.unit else title
 
     @property
     def phrase(self) -> str:
@@ -88,24 +89,24 @@ MEASURES |= (
     | _ranked("auprc", "AUPRC", "Average precision over all thresholds; guessing gives the share of the class.")
     | _ranked(
         "sensitivity_at_specificity_90",
-        "Sensitivity at 90 % specificity",
+        "sensitivity at 90 % specificity",
         "Best sensitivity of a threshold, chosen on these cases, that leaves 90 % of the others unmarked.",
     )
     | _ranked(
         "specificity_at_sensitivity_90",
-        "Specificity at 90 % sensitivity",
+        "specificity at 90 % sensitivity",
         "Best specificity of a threshold, chosen on these cases, that finds 90 % of the class.",
     )
-    | _ranked("sensitivity", "Sensitivity", "Share of the class that is named so at the model's own threshold.")
-    | _ranked("specificity", "Specificity", "Share of the others that are not named so at the model's own threshold.")
-    | _ranked("accuracy", "Accuracy", "Share of cases whose predicted class is the true one.")
-    | _ranked("balanced_accuracy", "Balanced accuracy", "Accuracy as if all classes were equally frequent.")
+    | _ranked("sensitivity", "sensitivity", "Share of the class that is named so at the model's own threshold.")
+    | _ranked("specificity", "specificity", "Share of the others that are not named so at the model's own threshold.")
+    | _ranked("accuracy", "accuracy", "Share of cases whose predicted class is the true one.")
+    | _ranked("balanced_accuracy", "balanced accuracy", "Accuracy as if all classes were equally frequent.")
     | _ranked("kappa", "Cohen's kappa", "Agreement of predicted and true class beyond chance; 0 is chance, 1 is full.")
-    | _ranked("kappa_quadratic", "Quadratic kappa", "As kappa, and being off by two grades costs four times one grade.")
+    | _ranked("kappa_quadratic", "quadratic kappa", "As kappa, and being off by two grades costs four times one grade.")
     | _ranked("brier", "Brier score", "Mean squared error of the probability; 0 is best.", Better.LOWER)
     | _ranked(
         "ece",
-        "Calibration error",
+        "calibration error",
         "Mean distance between probability and observed share in ten bins (ECE); above 0 by chance alone.",
         Better.LOWER,
     )
@@ -121,7 +122,7 @@ MEASURES |= (
 for _rate, _words in (("1_8", "1/8"), ("1_4", "1/4"), ("1_2", "1/2"), ("1", "1"), ("2", "2"), ("4", "4"), ("8", "8")):
     MEASURES |= _ranked(
         f"sensitivity_at_{_rate}_fp",
-        f"Sensitivity at {_words} false positive{'' if _words == '1' else 's'} per image",
+        f"sensitivity at {_words} false positive{'' if _words == '1' else 's'} per image",
         "Share of lesions found at the lowest threshold with no more false alarms than that.",
     )
 
