@@ -19,6 +19,7 @@ from vesalius.classical.voxelwise import VoxelModel
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import StoreError, UsageError
 from vesalius.core.protocols import Model
+from vesalius.store.sealed import Seal, seal_of
 
 _FORMAT = 1
 _KINDS: Mapping[str, Callable[[Kept], FittedRival]] = {
@@ -67,9 +68,14 @@ def save_rival(model: Model, folder: Path) -> None:
     try:
         new, old = beside / "new", beside / "old"
         new.mkdir()
-        for name, data in kept.files.items():
-            (new / f"{name}.npz").write_bytes(data)
-        (new / "rival.json").write_text(json.dumps(described, indent=2, allow_nan=False), "utf-8")
+        contents = {f"{name}.npz": data for name, data in kept.files.items()}
+        contents["rival.json"] = json.dumps(described, indent=2, allow_nan=False).encode()
+        seal = _seal_of(folder)
+        for name, data in contents.items():
+            if seal is None:
+                (new / name).write_bytes(data)
+            else:
+                seal.write(folder / name, data, at=new / name)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
@@ -88,12 +94,19 @@ def load_rival(folder: Path) -> FittedRival:
     """
     remedy = "Fit again, so that the rival is made anew."
     try:
-        described = json.loads((folder / "rival.json").read_text("utf-8"))
+        seal = _seal_of(folder)
+        read = Path.read_bytes if seal is None else seal.read
+        described = json.loads(read(folder / "rival.json"))
         if described["format"] != _FORMAT or described["kind"] not in _KINDS:
             raise StoreError("The rival was kept by another version.", remedy=remedy, file=folder)
-        files = {name: (folder / f"{Path(name).name}.npz").read_bytes() for name in described["files"]}
+        files = {name: read(folder / f"{Path(name).name}.npz") for name in described["files"]}
         return _KINDS[described["kind"]](Kept(described["kind"], described["values"], files))
     except FileNotFoundError as error:
         raise StoreError("No whole rival is kept in this cohort.", remedy=remedy, file=folder) from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StoreError("The rival cannot be read.", remedy=remedy, file=folder) from error
+
+
+def _seal_of(folder: Path) -> Seal | None:
+    """The seal of the cohort that a rival's folder lies in, where the cohort is encrypted: atlases are images too."""
+    return seal_of(folder.parent.parent)

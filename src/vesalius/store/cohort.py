@@ -6,6 +6,7 @@ import hashlib
 import json
 import sqlite3
 from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from vesalius.core.grid import Array, Grid
 from vesalius.core.image import Image, Kind
 from vesalius.formats.vocabulary import code_for
 from vesalius.store.database import transaction
+from vesalius.store.sealed import Seal, seal_in
 
 # What of the database is images and truth, for the cohort's digest; at least two columns each, for the order.
 _CONTENT = (
@@ -35,24 +37,24 @@ class StoredImage:
 
     path: Path
     volume: int
+    seal: Seal | None = None
 
     def read(self) -> Array:
         """(channels, i, j, k), real-world values.
 
         Raises:
-            StoreError: the stored file is gone or damaged.
+            StoreError: the stored file is gone or damaged, or encrypted with another key.
         """
         from vesalius.formats.find import find_scans
         from vesalius.formats.scan import Scan
 
-        scans = [scan for scan in find_scans(self.path) if isinstance(scan, Scan)]
-        if self.volume >= len(scans):
-            raise StoreError(
-                "A stored image is gone or damaged.",
-                remedy="Delete it and ingest its source again.",
-                file=self.path,
-            )
-        return scans[self.volume].pixels.read()
+        with readable(self.path, self.seal) as path:
+            scans = [scan for scan in find_scans(path) if isinstance(scan, Scan)]
+            if self.volume < len(scans):
+                return scans[self.volume].pixels.read()
+        raise StoreError(
+            "A stored image is gone or damaged.", remedy="Delete it and ingest its source again.", file=self.path
+        )
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,28 @@ class StoredLabel:
     """A label map of a cohort folder."""
 
     path: Path
+    seal: Seal | None = None
 
     def read(self) -> Array:
-        """(i, j, k), integers."""
+        """(i, j, k), integers.
+
+        Raises:
+            StoreError: the stored file is damaged, or encrypted with another key.
+        """
         from vesalius.formats.labels import read_label
 
-        return read_label(self.path)[0]
+        with readable(self.path, self.seal) as path:
+            return read_label(path)[0]
+
+
+def readable(path: Path, seal: Seal | None) -> AbstractContextManager[Path]:
+    """A stored file or folder as it can be read: itself, or a plain copy of what is encrypted that is gone afterwards.
+
+    Args:
+        path: as the database names it.
+        seal: of the cohort, where it is encrypted.
+    """
+    return seal.opened(path) if seal is not None else nullcontext(path)
 
 
 def open_cohort(folder: str | Path) -> Cohort:
@@ -81,7 +99,7 @@ def open_cohort(folder: str | Path) -> Cohort:
             Label(row["value"], row["name"], code_for(row["name"]))
             for row in connection.execute("SELECT * FROM classes ORDER BY value")
         )
-        cases = _cases(connection, folder, labels)
+        cases = _cases(connection, folder, labels, seal_in(folder, meta))
         return Cohort(
             name=meta["name"],
             folder=folder,
@@ -132,7 +150,9 @@ def sources(folder: str | Path) -> dict[str, list[str]]:
     return found
 
 
-def _cases(connection: sqlite3.Connection, folder: Path, labels: tuple[Label, ...]) -> tuple[Case, ...]:
+def _cases(
+    connection: sqlite3.Connection, folder: Path, labels: tuple[Label, ...], seal: Seal | None
+) -> tuple[Case, ...]:
     images: dict[str, list[Image]] = defaultdict(list)
     findings: dict[str, list[Finding]] = defaultdict(list)
     covariates: dict[str, dict[str, Covariate]] = defaultdict(dict)
@@ -142,12 +162,12 @@ def _cases(connection: sqlite3.Connection, folder: Path, labels: tuple[Label, ..
     assessed: dict[str, set[str]] = defaultdict(set)
     for row in connection.execute("SELECT * FROM images ORDER BY role, id"):
         grid = Grid.from_json(json.loads(row["grid"]))
-        pixels = StoredImage(folder / row["path"], row["volume"])
+        pixels = StoredImage(folder / row["path"], row["volume"], seal)
         images[row["case_id"]].append(
             Image(row["id"], grid, row["role"], Kind.INTENSITY, row["modality"], row["channels"], pixels)
         )
         if row["id"] in masks:
-            findings[row["case_id"]] += _masks(masks[row["id"]], row, grid, folder, labels)
+            findings[row["case_id"]] += _masks(row, grid, StoredLabel(folder / masks[row["id"]]["path"], seal), labels)
         findings[row["case_id"]] += places.get(row["id"], [])
         if row["id"] in looked_over:
             assessed[row["case_id"]].add(row["id"])
@@ -167,8 +187,7 @@ def _cases(connection: sqlite3.Connection, folder: Path, labels: tuple[Label, ..
     )
 
 
-def _masks(mask: sqlite3.Row, image: sqlite3.Row, grid: Grid, folder: Path, labels: tuple[Label, ...]) -> list[Finding]:
-    pixels = StoredLabel(folder / mask["path"])
+def _masks(image: sqlite3.Row, grid: Grid, pixels: StoredLabel, labels: tuple[Label, ...]) -> list[Finding]:
     place = Image(image["id"], grid, image["role"], Kind.LABEL, image["modality"], 1, pixels)
     return [Finding(label.name, place=Mask(place, label.value), code=label.code) for label in labels]
 

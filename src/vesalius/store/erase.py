@@ -18,6 +18,7 @@ from vesalius.core.errors import StoreError
 from vesalius.core.identity import seen_hash
 from vesalius.store.database import connect, database_path, transaction
 from vesalius.store.files import flush_folder
+from vesalius.store.sealed import seal_of
 
 FORGOTTEN = "forgotten"  # key in `meta`: JSON list of the pseudonyms of withdrawn patients
 _SHARES = ("shares", "share_patients")  # where data went to is kept: whoever has it must be told
@@ -55,6 +56,8 @@ def belongings(folder: Path, patient: str) -> Belongings:
     with transaction(folder) as connection:
         cases = _column(connection, "SELECT id FROM cases WHERE patient = ?", [patient])
         images = _column(connection, mine, [patient])
+        objects = "SELECT objects.id FROM objects JOIN cases ON cases.id = case_id WHERE cases.patient = ?"
+        images += _column(connection, objects, [patient])
         return Belongings(
             patient, tuple(cases), tuple(images), tuple(_column(connection, keys, [patient, patient]))
         )  # fmt: skip
@@ -117,7 +120,7 @@ def erase_rivals(folder: Path, found: Belongings) -> list[str]:
     for place in _entries(folder / "models"):
         if not place.name.startswith("rival-"):
             continue
-        seen = _json(place / "rival.json").get("values", {}).get("card", {}).get("patients_seen")
+        seen = _json(folder, place / "rival.json").get("values", {}).get("card", {}).get("patients_seen")
         if not seen or seen_hash(found.patient) in seen:
             remove(place)
             removed.append(place.name)
@@ -261,9 +264,10 @@ def _put_tombstones(connection: sqlite3.Connection, patients: Sequence[str]) -> 
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (FORGOTTEN, json.dumps(sorted(patients))))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(folder: Path, path: Path) -> dict[str, Any]:
+    seal = seal_of(folder)
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_bytes() if seal is None else seal.read(path))
+    except (OSError, ValueError, StoreError):
         return {}
     return found if isinstance(found, dict) else {}

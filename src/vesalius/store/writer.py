@@ -18,6 +18,8 @@ from vesalius.core.grid import Array, Grid
 from vesalius.formats.nifti import write_nifti
 from vesalius.store.database import transaction
 from vesalius.store.files import write_beside
+from vesalius.store.private import drop_private, make_private, private_folder
+from vesalius.store.sealed import seal_of, sealed_path
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,13 @@ def has_image(folder: Path, image_id: str) -> bool:
 
 
 def beside(folder: Path, image_id: str, case: str, suffix: str) -> Path:
-    """Where the files of an image are made before they are moved to their place; nothing is there yet."""
+    """Where the files of an image are made before they are moved to their place; nothing is there yet.
+
+    In a cohort whose files are encrypted, a private folder that is not the cohort's.
+    """
+    if (seal := seal_of(folder)) is not None:
+        seal.lock()
+        return make_private() / f"{image_id}{suffix}"
     path = folder / "images" / case / f".new-{image_id}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove(path)
@@ -61,6 +69,7 @@ def beside(folder: Path, image_id: str, case: str, suffix: str) -> Path:
 def drop(path: Path) -> None:
     """Remove what was made beside and is not wanted."""
     _remove(path)
+    drop_private(path)
 
 
 def put_image(folder: Path, image: NewImage, made: Path, volume: int) -> None:
@@ -72,9 +81,8 @@ def put_image(folder: Path, image: NewImage, made: Path, volume: int) -> None:
         made: the path from `beside`.
         volume: which of the volumes found there is this image.
     """
-    place = made.with_name(image.id + image.suffix)
-    _remove(place)
-    made.rename(place)
+    place = folder / "images" / image.case / (image.id + image.suffix)
+    _move(folder, made, place)
     with transaction(folder) as connection:
         connection.execute("INSERT OR IGNORE INTO cases VALUES (?, ?)", (image.case, image.patient))
         connection.execute(
@@ -99,8 +107,8 @@ def has_object(folder: Path, object_id: str) -> bool:
 
 def put_object(folder: Path, object_id: str, case: str, patient: str, kind: str, made: Path) -> None:
     """Move a DICOM object that is no image from beside to its place, then enter it."""
-    place = made.with_name(f"{object_id}.dcm")
-    made.replace(place)
+    place = folder / "images" / case / f"{object_id}.dcm"
+    _move(folder, made, place)
     with transaction(folder) as connection:
         connection.execute("INSERT OR IGNORE INTO cases VALUES (?, ?)", (case, patient))
         row = (object_id, case, place.relative_to(folder).as_posix(), kind, patient)
@@ -116,7 +124,7 @@ def put_hash(folder: Path, image_id: str, digest: bytes) -> None:
 def put_label(folder: Path, case: str, image_id: str, array: Array, grid: Grid) -> None:
     """Write a label map on its image's grid and enter it, replacing one that was there."""
     place = folder / "labels" / case / f"{image_id}.nii.gz"
-    write_beside(place, lambda path: write_nifti(path, array, grid))
+    _put_map(folder, place, array, grid)
     values, counts = np.unique(array, return_counts=True)
     voxels = {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)}
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
@@ -218,6 +226,29 @@ def find_images_of_instances(folder: Path, uids: Sequence[str]) -> list[sqlite3.
             ):
                 found[row["id"]] = row
     return list(found.values())
+
+
+def _move(folder: Path, made: Path, place: Path) -> None:
+    """Put what was made where it belongs, encrypted where the cohort is."""
+    seal = seal_of(folder)
+    if seal is None:
+        _remove(place)
+        made.rename(place)
+        return
+    _remove(place)
+    _remove(sealed_path(place))
+    seal.close_tree(made, place)
+    drop(made)
+
+
+def _put_map(folder: Path, place: Path, array: Array, grid: Grid) -> None:
+    seal = seal_of(folder)
+    if seal is None:
+        write_beside(place, lambda path: write_nifti(path, array, grid))
+        return
+    with private_folder(array.nbytes) as private:
+        write_nifti(private / place.name, array, grid)
+        seal.close_tree(private / place.name, place)
 
 
 def _remove(path: Path) -> None:
