@@ -23,10 +23,12 @@ CohortFolder = Annotated[Path, typer.Argument(metavar="COHORT", help="Folder of 
 def run(step: Callable[[Terminal], object], *, as_json: bool, quiet: bool) -> None:
     """Run a step and turn what became of it into output and an exit status.
 
-    0: done. 1: done, some inputs were set aside. 2: wrong usage, unexpected error or no usable input.
+    0: done. 1: done, some inputs were set aside or some checks do not hold. 2: wrong usage, unexpected error or no
+    usable input.
     """
     terminal = Terminal(quiet=quiet)
     error: VesaliusError | None = None
+    result: object = None
     try:
         result = step(terminal)
     except VesaliusError as raised:
@@ -39,7 +41,8 @@ def run(step: Callable[[Terminal], object], *, as_json: bool, quiet: bool) -> No
             f"This should not have happened ({type(raised).__name__}).", remedy="Please report the lines above."
         )
     terminal.finish()
-    status = 2 if error else 1 if terminal.aside else 0
+    failed = bool(terminal.aside) or getattr(result, "passed", True) is False
+    status = 2 if error else 1 if failed else 0
     if as_json:
         figures: dict[str, Any] = {"status": status, **terminal.figures, "set_aside": terminal.aside}
         if error:

@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
-from pydicom.uid import generate_uid
+from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from vesalius.privacy.planting import Key, Person, date_forms, people
 
@@ -24,7 +24,7 @@ IMAGES = (
     ("MR_small_jpeg_ls_lossless.dcm", ""), ("693_J2KI.dcm", "lossless"), ("examples_overlay.dcm", "native"),
     ("examples_rgb_color.dcm", "native"), ("examples_palette.dcm", "dated"), ("examples_ybr_color.dcm", "film"),
 )  # fmt: skip
-OTHERS = ("reportsi.dcm", "test-SR.dcm", "rtplan.dcm", "waveform_ecg.dcm", "rtdose.dcm")
+OTHERS = ("reportsi.dcm", "test-SR.dcm", "rtplan.dcm", "waveform_ecg.dcm", "rtdose.dcm", "rtstruct.dcm")
 _HARD_NEGATIVES = ("Wilson disease", "Prisma fit", "Hodgkin lymphoma", "FLAIR tra 3mm")
 _SAFE_CREATOR = "GEMS_ACQU_01"
 
@@ -61,6 +61,8 @@ def _one(
     home: Path, number: int, carrier: str, pixels: str, person: Person, key: Key, before: str, seed: int
 ) -> str:  # fmt: skip
     dataset = dcmread(str(get_testdata_file(carrier, download=False)), force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset.decode()
     for _ in dataset.iterall():
         continue
@@ -68,6 +70,7 @@ def _one(
     _describe(dataset, person, number, key)
     _nest(dataset, person, number, key, before)
     _hide_in_corners(dataset, person, number, key)
+    _report(dataset, person, number, key)
     if "PixelData" in dataset:
         _pixels(dataset, person, number, key, pixels)
         _comment_stream(dataset, person)
@@ -177,6 +180,32 @@ def _nest(ds: Any, person: Person, number: int, key: Key, before: str) -> None:
     key.add("UID consistent", number, where, str(reference.ReferencedSOPInstanceUID), "reference to another file")
 
 
+def _report(ds: Any, person: Person, number: int, key: Key) -> None:
+    """Content items of each kind that can name somebody in reports, labels and structures in plans and outlines."""
+    if "ContentSequence" in ds:
+        values: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("PNAME", {"PersonName": person.name}),
+            ("TEXT", {"TextValue": f"{person.plain}, {person.identifier}: no change"}),
+            ("DATE", {"Date": f"{person.visit:%Y%m%d}"}),
+            ("UIDREF", {"UID": str(ds.SOPInstanceUID)}),
+        )
+        for kind, value in values:
+            item = Dataset()
+            item.RelationshipType, item.ValueType = "CONTAINS", kind
+            for keyword, content in value.items():
+                setattr(item, keyword, content)
+            ds.ContentSequence.insert(0, item)
+        key.add("UID consistent", number, "ContentSequence/UID", str(ds.SOPInstanceUID), "UIDREF")
+        key.add("UID changed", number, "ContentSequence/UID", str(ds.SOPInstanceUID), "UIDREF")
+    for sequence, keyword in (("StructureSetROISequence", "ROIName"), ("BeamSequence", "BeamName"),
+                              ("RTROIObservationsSequence", "ROIObservationLabel")):  # fmt: skip
+        for item in list(ds.get(sequence) or ())[:1]:
+            setattr(item, keyword, f"GTV {person.family}"[: 16 if keyword == "ROIObservationLabel" else 64])
+    for keyword in ("StructureSetLabel", "RTPlanLabel"):
+        if keyword in ds:
+            setattr(ds, keyword, person.identifier[:16])
+
+
 def _hide_in_corners(ds: Any, person: Person, number: int, key: Key) -> None:
     block = ds.private_block(0x0099, "KVZ UNKNOWN MAKER", create=True)
     block.add_new(1, "LO", person.plain)
@@ -199,7 +228,7 @@ def _hide_in_corners(ds: Any, person: Person, number: int, key: Key) -> None:
 def _pixels(ds: Any, person: Person, number: int, key: Key, kind: str) -> None:
     if kind == "dated":
         return
-    if not kind or not person.family.isascii():
+    if not kind or max(map(ord, person.family)) > 0xFF:  # the font has the letters of Latin-1
         key.add("pixels retained", number, "", "", "nothing was to be hidden")
         return
     array = ds.pixel_array

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 import tempfile
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vesalius.core.errors import UsageError
+from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def privacy_check(
 ) -> PrivacyCheck:
     """Plant identifiers into every place of real DICOM files, run the door, and score the ten actions.
 
-    The files are those that pydicom ships; the patients are invented in nine languages. Images go through
-    `ingest`; reports, plans and waveforms, which `ingest` sets aside, through the same cleaning directly.
+    The files are those that pydicom ships: images, reports, plans, outlines and waveforms; the patients are invented
+    in nine languages.
 
     Args:
         patients: how many patients; each brings two images.
@@ -77,7 +78,6 @@ def privacy_check(
     Raises:
         UsageError: there are no patients to plant.
     """
-    from vesalius.privacy.planting import Key
     from vesalius.privacy.planting_files import plant, plant_others
     from vesalius.privacy.scoring import score, search_bytes
 
@@ -87,49 +87,46 @@ def privacy_check(
     with tempfile.TemporaryDirectory(prefix="vesalius-") as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = Path(name)
-        images, others = plant(folder / "images", seed, patients), Key()
-        plant_others(folder / "others", seed, others)
+        key = plant(folder / "in", seed, patients)
+        plant_others(folder / "in", seed, key)
         _through_the_door(folder, profile, progress)
-        _through_the_cleaner(folder, others, profile)
-        first, second = score(images, folder / "cohort" / "images"), score(others, folder / "cleaned")
-        found = search_bytes(folder / "cohort", images.forbidden) + search_bytes(folder / "cleaned", others.forbidden)
-    result = PrivacyCheck(
-        len(images.originals) + len(others.originals),
-        {action: first.right[action] + second.right[action] for action in first.right},
-        {action: first.total[action] + second.total[action] for action in first.total},
-        [*_sentences(first), *_sentences(second)],
-        found,
-    )
+        scores = score(key, folder / "cohort" / "images")
+        found = search_bytes(folder / "cohort", key.forbidden)
+    result = PrivacyCheck(len(key.originals), scores.right, scores.total, _sentences(scores), found)
     progress.note(**result.as_json())
     return result
 
 
 def _through_the_door(folder: Path, profile: str | Path | None, progress: Progress) -> None:
+    """As `ingest` does it, with a key of its own; what roles would leave out comes in too, to be scored."""
     from vesalius.formats.find import find_scans
-    from vesalius.formats.scan import Scan
+    from vesalius.formats.roles import DEFAULT_RULES, load_rules
+    from vesalius.formats.scan import Companion, Scan
     from vesalius.privacy.door import Door
+    from vesalius.privacy.passage import Reception, admit_all
     from vesalius.privacy.pseudonyms import KEY_BYTES, Pseudonyms
-    from vesalius.store.database import create
+    from vesalius.store.database import create, held
 
     cohort = folder / "cohort"
     create(cohort, "privacy check")
     door = Door(cohort, Pseudonyms(secrets.token_bytes(KEY_BYTES)), _chosen(profile))
-    for scan in progress.track(find_scans(folder / "images"), "Bringing planted scans in"):
-        if isinstance(scan, Scan):
-            door.admit(scan, role="image", patient=scan.patient, visit=scan.study)
-
-
-def _through_the_cleaner(folder: Path, key: Any, profile: str | Path | None) -> None:
-    from vesalius.privacy.headers import HeaderCleaner
-    from vesalius.privacy.objects import SeriesCleaner
-    from vesalius.privacy.pseudonyms import KEY_BYTES, Pseudonyms
-
-    pseudonyms = Pseudonyms(secrets.token_bytes(KEY_BYTES))
-    (folder / "cleaned").mkdir()
-    for number, file in key.originals.items():
-        patient = key.patients[number]
-        header = HeaderCleaner(pseudonyms, pseudonyms.patient(patient), patient, _chosen(profile))
-        SeriesCleaner(header).write([file], [folder / "cleaned" / f"{number}.dcm"])
+    rules = load_rules(DEFAULT_RULES)
+    scans = progress.track(find_scans(folder / "in"), "Bringing planted scans in")
+    found = (
+        (
+            scan,
+            (rules.role(scan) if isinstance(scan, Scan) else "").replace("ignore", "image"),
+            scan.patient,
+            scan.study,
+        )
+        for scan in scans
+        if isinstance(scan, (Scan, Companion))
+    )
+    reception = Reception(door, progress, Counter(), Counter())
+    with held(cohort):
+        for arrival, outcome in admit_all(door, reception.usable(found), 1):
+            if isinstance(outcome, UnusableInput):
+                reception.set_aside(arrival.scan.name, outcome)
 
 
 def _chosen(profile: str | Path | None) -> Any:
