@@ -49,8 +49,10 @@ GLRLM = {
     "run_length_non_uniformity_normalised": 0.501, "run_percentage": 0.68, "grey_level_variance": 3.48,
     "run_length_variance": 0.598, "run_entropy": 2.62,
 }  # fmt: skip
-SHAPE = {"volume": 556, "voxel_volume": 592, "surface": 388, "surface_to_volume": 0.698, "sphericity": 0.843,
-         "major_axis": 11.4, "minor_axis": 9.31, "least_axis": 8.54, "elongation": 0.816, "flatness": 0.749}  # fmt: skip
+SHAPE = {
+    "volume": 556, "voxel_volume": 592, "surface": 388, "surface_to_volume": 0.698, "sphericity": 0.843,
+    "major_axis": 11.4, "minor_axis": 9.31, "least_axis": 8.54, "elongation": 0.816, "flatness": 0.749,
+}  # fmt: skip
 
 
 def _three_digits(value: float) -> float:
@@ -76,7 +78,7 @@ def test_run_lengths_agree_with_the_phantom() -> None:
 
 def test_shape_agrees_with_the_phantom() -> None:
     found = shape_features(Region(PHANTOM[None].astype(float), PHANTOM > 0, np.full(3, 2.0), True))
-    assert {name: found[name] for name in SHAPE} == pytest.approx(SHAPE, rel=1e-2)
+    assert {name: found[name] for name in SHAPE} == pytest.approx(SHAPE, rel=5e-3)
 
 
 @pytest.mark.parametrize("distance", [1, 3])

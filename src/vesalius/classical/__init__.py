@@ -2,4 +2,6 @@
 
 `multi_atlas` copies the outlines of training patients onto a new one, `tissue` clusters intensities,
 `voxelwise` judges each voxel by its surroundings and its place; `choice` keeps the best of them.
+`classification` judges whole images by `radiomics`, hand-designed features; `detection` judges what `lesions`,
+hand-designed filters, answer to.
 """

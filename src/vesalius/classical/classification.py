@@ -18,6 +18,7 @@ from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput
 from vesalius.core.finding import Finding
 from vesalius.core.grid import Array, FloatArray
+from vesalius.core.identity import seen_hash
 from vesalius.core.image import Image
 from vesalius.core.protocols import RESEARCH_ONLY, Prediction
 from vesalius.measures.target import Target
@@ -77,7 +78,7 @@ class FeatureRival:
         graders = [grader for grader, _ in fitted]
         judged = [item for _, item in fitted]
         thresholds = _thresholds(self.target, truth, judged)
-        card = _card(self, cohort, inputs, names, graders, judged, thresholds, len(set(patients)), len(found))
+        card = _card(self, cohort, inputs, names, graders, judged, thresholds, patients)
         return FeatureModel(card, names, graders)
 
 
@@ -195,8 +196,7 @@ def _card(
     graders: Sequence[Grader],
     judged: Sequence[Judged],
     thresholds: Mapping[str, float],
-    patients: int,
-    cases: int,
+    patients: Sequence[str],
 ) -> dict[str, Any]:
     """What the rival is, how its judge was chosen and what counted most."""
     target = rival.target
@@ -206,7 +206,7 @@ def _card(
     name = f"{rival.name} ({', '.join(kept)})"
     how = (
         f"{name[0].upper()}{name[1:]}: {len(names)} features of intensity, texture, edges and layout, learned from "
-        f"{cases} cases of {patients} training patients, calibrated on patients held out in turn."
+        f"{len(patients)} cases of {len(set(patients))} training patients, calibrated on patients held out in turn."
     )
     return {
         "name": name,
@@ -221,6 +221,7 @@ def _card(
         "choice": {"log_loss": as_json(judged)},
         "importance": {names[number]: round(float(weight[number]), 4) for number in order},
         "cohort": {"digest": cohort.digest},
+        "patients_seen": sorted({seen_hash(patient) for patient in patients}),
         "research_only": RESEARCH_ONLY,
         "sentences": [how, *_why(judged)],
     }

@@ -13,7 +13,7 @@ from vesalius.classical.cases import chosen_images
 from vesalius.classical.grading import MIX_NAMES, Grader, fit_grader
 from vesalius.classical.kept import Kept
 from vesalius.classical.lesions.candidates import Candidates, find_candidates
-from vesalius.classical.lesions.field import Field, half_widths, radii_of, read_field
+from vesalius.classical.lesions.field import Field, radii_of, read_field
 from vesalius.classical.table import Scale
 from vesalius.classical.trees import BoostSettings, Trees, boosted_classes, boosted_number
 from vesalius.core.case import Case
@@ -21,6 +21,7 @@ from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput
 from vesalius.core.finding import Box, Finding
 from vesalius.core.grid import Array, FloatArray
+from vesalius.core.identity import seen_hash
 from vesalius.core.image import Image, Kind
 from vesalius.core.protocols import RESEARCH_ONLY, Prediction
 from vesalius.measures.target import Target
@@ -185,7 +186,7 @@ def _proposed(image: Image, plan: Mapping[str, Any]) -> tuple[Field, Candidates]
 
 
 def _examined(image: Image, patient: str, places: Sequence[tuple[int, Box]], plan: Mapping[str, Any]) -> _Seen:
-    """A training image's candidates with what each is: a hit where it lies in the lesion and is of its order of size."""
+    """A training image's candidates; one is a hit where it lies in a lesion and is of its order of size."""
     field, found = _proposed(image, plan)
     labels = np.zeros(len(found.radii), np.int64)
     nearest = np.full(len(found.radii), np.inf)
@@ -355,6 +356,7 @@ def _card(
         "choice": {"log_loss": {name: round(loss, 4) for name, loss in losses.items()}},
         "importance": {names[number]: round(float(weight[number]), 4) for number in order},
         "cohort": {"digest": cohort.digest},
+        "patients_seen": sorted({seen_hash(item.patient) for item in seen}),
         "research_only": RESEARCH_ONLY,
         "sentences": [how],
     }

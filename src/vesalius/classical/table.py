@@ -51,8 +51,13 @@ def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def rows(found: Sequence[Mapping[str, float]], names: Sequence[str]) -> FloatArray:
-    """(cases, names) values; NaN where a case lacks one, as a missing view does."""
-    return np.array([[each.get(name, np.nan) for name in names] for each in found], np.float64)
+    """(cases, names) values. The mean of a case's views stands in for one that it lacks; else NaN."""
+    return np.array([[_value(each, name) for name in names] for each in found], np.float64)
+
+
+def _value(features: Mapping[str, float], name: str) -> float:
+    """A feature, or without it the same one averaged over whatever views there are."""
+    return features.get(name, features.get(name.rsplit(":", 1)[-1], np.nan))
 
 
 @dataclass(frozen=True, eq=False)

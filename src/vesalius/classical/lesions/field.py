@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,9 +114,3 @@ def _filled(values: Array, inside: Flags) -> Float32:
 def radii_of(smallest: float, largest: float, count: int) -> tuple[float, ...]:
     """Radii that rise by a constant factor."""
     return tuple(float(r) for r in np.geomspace(smallest, max(largest, smallest * 1.01), count))
-
-
-def half_widths(sizes: Sequence[Sequence[float]], axes: Sequence[int], step: FloatArray) -> FloatArray:
-    """(n,) mean half width in field pixels of boxes with these sizes (n, 3) in source pixels."""
-    kept = np.asarray(sizes, np.float64).reshape(-1, 3)[:, list(axes)] / step
-    return np.asarray(kept.mean(axis=1) / 2)

@@ -108,7 +108,7 @@ def _laplacian(values: Float32, radius: float) -> Array:
     from scipy import ndimage
 
     width = radius / values.ndim**0.5
-    return -(width**2) * np.asarray(ndimage.gaussian_laplace(values, width, mode="nearest", truncate=3.0))
+    return np.asarray(-(width**2) * ndimage.gaussian_laplace(values, width, mode="nearest", truncate=3.0))
 
 
 def _hessian(values: Float32, radius: float) -> Array:
@@ -132,7 +132,7 @@ def _slopes(values: Array) -> Array:
     return np.stack([np.gradient(values, axis=a) if size > 1 else still for a, size in enumerate(values.shape)])
 
 
-def _largest_eigenvalue(matrix: Float32) -> Array:
+def _largest_eigenvalue(matrix: Array) -> Array:
     if matrix.shape[-1] == 2:
         half = (matrix[..., 0, 0] + matrix[..., 1, 1]) / 2
         away = np.hypot((matrix[..., 0, 0] - matrix[..., 1, 1]) / 2, matrix[..., 0, 1])

@@ -87,13 +87,14 @@ def _solidity(inside: Flags) -> float:
 
 
 def _axes(inside: Flags, spacing: FloatArray) -> dict[str, float]:
-    """Axis lengths by principal components, IBSI sections 3.1.14 to 3.1.18: 4 times the root of each eigenvalue.
+    """Axis lengths by principal components, IBSI sections 3.1.14 to 3.1.18: 4 times the root of each eigenvalue
+    of the covariance of voxel centres.
 
     Elongation is minor over major, flatness least over major; 1 for a single voxel.
     """
     places = np.argwhere(inside) * spacing
     apart = places - places.mean(axis=0)
-    values = np.sort(np.linalg.eigvalsh(apart.T @ apart / len(places)))[::-1]
+    values = np.sort(np.linalg.eigvalsh(apart.T @ apart / max(1, len(places) - 1)))[::-1]
     lengths = 4 * np.sqrt(np.maximum(values, 0.0))
     names = ("major_axis", "minor_axis", "least_axis")[: len(lengths)]
     features = dict(zip(names, (float(x) for x in lengths), strict=True))
