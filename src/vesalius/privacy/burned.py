@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vesalius.core.grid import Array
+from vesalius.privacy.identity import within_edits
 from vesalius.privacy.ocr import Box, Line, read_text
 
 _STRONG = 0.18  # of the frame's whole range of values: an edge of text
@@ -88,7 +89,6 @@ def sensitive_reading(text: str, clean: Callable[[str], str], names: Iterable[st
         names: folded words of names.
         numbers: identifiers as written.
     """
-    from vesalius.privacy.identity import within_edits
     from vesalius.privacy.words import fold, vocabulary
 
     for form in (text, text.title()):
@@ -100,7 +100,7 @@ def sensitive_reading(text: str, clean: Callable[[str], str], names: Iterable[st
         if len(target) >= 4 and target in plain:
             return True
         for word in plain.split():
-            if len(target) >= 4 and word not in vocabulary() and within_edits(word, target, max(1, len(target) // 4)):
+            if len(target) >= 4 and word not in vocabulary() and _reads_like(word, target):
                 return True
     letters = plain.replace(" ", "")
     wanted = (_confused("".join(c for c in fold(number) if c.isalnum())) for number in numbers)
@@ -109,6 +109,13 @@ def sensitive_reading(text: str, clean: Callable[[str], str], names: Iterable[st
         and (target in letters or (abs(len(letters) - len(target)) < 2 and within_edits(letters, target, 1)))
         for target in wanted
     )
+
+
+def _reads_like(word: str, name: str) -> bool:
+    """Whether a reading may be of a name: letters with accents, which the network does not know, read as any."""
+    if within_edits(word, name, max(1, len(name) // 4)):
+        return True
+    return word[:1] == name[:1] and within_edits(word, name, len(name) // 3)
 
 
 def _confused(text: str) -> str:
