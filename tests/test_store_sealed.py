@@ -233,3 +233,33 @@ def test_the_cache_and_rivals_are_encrypted_too(both):
     save_rival(Model(), folder)
     assert sorted(path.suffix for path in folder.iterdir()) == [".sealed", ".sealed"]
     assert seal_of(both / "closed").read(folder / "atlas.npz") == b"pixels of a patient"
+
+
+def test_who_reads_every_file_gets_a_plain_copy_that_goes(both):
+    from vesalius.store.sealed import opened_cohort
+
+    with opened_cohort(both / "plain") as same:
+        assert same == both / "plain"
+    with opened_cohort(both / "closed") as copy:
+        assert len(vs.open_cohort(copy)) == 4 and seal_of(copy) is None
+        assert all(case.images[0].read().shape == (1, 20, 24, 18) for case in vs.open_cohort(copy))
+    assert not copy.exists()
+
+
+def test_evaluate_leaves_nothing_plain_behind(both):
+    closed = both / "closed"
+    vs.split(closed, test_share=0.5, folds=2)
+
+    class Threshold:
+        """Says that what is bright is in front."""
+
+        card = {  # noqa: RUF012
+            "name": "threshold", "task": "segmentation", "inputs": ["image"],
+            "classes": [{"value": 1, "name": "front"}, {"value": 2, "name": "back"}],
+        }  # fmt: skip
+
+        def predict(self, images):
+            return vs.Prediction(label_map=(images[0].read()[0] > 140).astype(np.uint8))
+
+    report = vs.evaluate(Threshold(), on=closed, rival=False)
+    assert report.metrics and not plain_files(closed)

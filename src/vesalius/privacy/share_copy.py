@@ -24,7 +24,9 @@ from vesalius.core.grid import Array, Grid, reorient
 from vesalius.core.progress import Progress
 from vesalius.imaging.duplicates import perceptual_hash
 from vesalius.privacy.minimise import Minimised
+from vesalius.store.cohort import readable
 from vesalius.store.database import create, database_path
+from vesalius.store.sealed import SUFFIX, seal_of
 
 PREFIX = "dicom."
 _NUMBERS = ("PatientAge", "PatientSize", "PatientWeight")
@@ -63,6 +65,7 @@ def header_covariates(folder: Path) -> dict[str, dict[str, Covariate]]:
     import pydicom
 
     found: dict[str, dict[str, Covariate]] = {}
+    seal = seal_of(folder)
     with closing(sqlite3.connect(database_path(folder))) as connection:
         rows = connection.execute("SELECT case_id, path FROM images ORDER BY id").fetchall()
     for case, name in rows:
@@ -72,9 +75,9 @@ def header_covariates(folder: Path) -> dict[str, dict[str, Covariate]]:
         first = min(place.iterdir(), default=None)
         if first is None:
             continue
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), readable(first.with_name(first.name.removesuffix(SUFFIX)), seal) as file:
             warnings.simplefilter("ignore")
-            head = pydicom.dcmread(first, specific_tags=[*_NUMBERS, *_WORDS], stop_before_pixels=True)
+            head = pydicom.dcmread(file, specific_tags=[*_NUMBERS, *_WORDS], stop_before_pixels=True)
             for keyword in (*_NUMBERS, *_WORDS):
                 value = _covariate(keyword, str(head.get(keyword, "") or "").strip())
                 if value is not None:

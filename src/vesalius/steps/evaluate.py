@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +16,7 @@ from vesalius.core.protocols import RESEARCH_ONLY, Model, Task
 from vesalius.core.report import Metric, Picture, Report, Table
 from vesalius.measures.catalogue import measure
 from vesalius.measures.summary import MODEL, RIVAL, find_metric
+from vesalius.store.sealed import spool_of
 from vesalius.tasks.arms import Measured, measure_arms, pictures_of
 from vesalius.tasks.held_out import HeldOut, held_out
 
@@ -79,8 +79,8 @@ def evaluate(
     folder = Path(to) if to is not None else cohort.folder / "reports" / f"{_name(asked)}-{started:%Y%m%d-%H%M%S}"
     chosen = _with_truth(task, chosen)
     audit.enter(cohort.folder, "evaluate", cases=len(chosen.cases))
-    with tempfile.TemporaryDirectory(prefix="vesalius-") as spool:
-        measured = measure_arms(task, arms, chosen.cases, inputs, Path(spool), progress)
+    with spool_of(cohort.meta) as spool:
+        measured = measure_arms(task, arms, chosen.cases, inputs, spool, progress)
         pictures = pictures_of(task, measured, inputs)
     report = _report(task, arms, cohort, chosen, measured, pictures, remark, seed, started)
     page = write_report(report, folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +75,7 @@ def fit(
     """
     from vesalius.privacy import audit
     from vesalius.steps.split import split
+    from vesalius.store.sealed import spool_of
     from vesalius.tasks import task_named
 
     started = time.perf_counter()
@@ -109,7 +109,8 @@ def fit(
         **fitted.card,
         "data": {"licence": licence, "attribution": attribution},
     }
-    model = _measured(folder, fitted.files, card, asked, test, seed, progress)
+    with spool_of(study.meta) as spool:
+        model = _measured(folder, fitted.files, card, asked, test, spool, seed, progress)
     write_plot(fitted.curve, folder.parent / f"{folder.name}.curve.png")
     shutil.rmtree(work, ignore_errors=True)
     seconds = time.perf_counter() - started
@@ -184,6 +185,7 @@ def _measured(
     card: dict[str, Any],
     task: Task,
     test: Sequence[Case],
+    spool: Path,
     seed: int,
     progress: Progress,
 ) -> BundledModel:
@@ -195,8 +197,7 @@ def _measured(
 
     write_bundle(folder, files, card)
     model = load_model(folder)
-    with tempfile.TemporaryDirectory() as spool:
-        measured = measure_arms(task, {MODEL: model}, test, card["inputs"], Path(spool), progress)
+    measured = measure_arms(task, {MODEL: model}, test, card["inputs"], spool, progress)
     metrics = task.metrics(measured.scores, seed=seed)
     write_bundle(folder, files, {**card, "metrics": [metric.as_json() for metric in metrics]})
     for metric in metrics:

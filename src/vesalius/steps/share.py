@@ -126,11 +126,12 @@ def _write(
     from vesalius.privacy.leaks import leaks_in, owners_knowledge
     from vesalius.privacy.parcel import write_parcel
     from vesalius.privacy.share_copy import copy_cohort
+    from vesalius.store.sealed import opened_cohort
     from vesalius.store.shares import put_share
 
-    copied = copy_cohort(
-        folder, work / "copy", minimised, progress, find_face=_find_face if faces == "remove" else None
-    )
+    with opened_cohort(folder) as plain:
+        find_face = _find_face if faces == "remove" else None
+        copied = copy_cohort(plain, work / "copy", minimised, progress, find_face=find_face)
     figures = write_card(
         work / "copy",
         copied,
@@ -173,11 +174,14 @@ def _check(folder: Path, accept: set[str], progress: Progress) -> list[Leak]:
     from vesalius.privacy import audit
     from vesalius.privacy.leaks import leaks_in, owners_knowledge
     from vesalius.store.cohort import open_cohort
+    from vesalius.store.sealed import opened_cohort
 
     study = open_cohort(folder)
     if not len(study):
         raise UsageError("The cohort is empty.", remedy="Ingest images first.", file=folder)
-    found = leaks_in(folder, owners_knowledge(folder, *_key_and_originals()), progress)
+    known = owners_knowledge(folder, *_key_and_originals())
+    with opened_cohort(folder) as plain:
+        found = leaks_in(plain, known, progress)
     refused = [leak for leak in found if leak.kind not in accept]
     if refused:
         progress.note(cohort=str(folder), found=[{"place": leak.place, "kind": leak.kind} for leak in refused])

@@ -13,8 +13,11 @@ import hashlib
 import io
 import json
 import secrets
+import shutil
+import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,6 +36,7 @@ CHUNK = 1 << 20
 _MAGIC = b"VESALIUS SEALED 1\n"
 _TAG = 16
 _HEAD = len(_MAGIC) + 32 + 8
+_SEALED = ("images", "labels")  # parts of a cohort that are not disposable
 _RESTORE = "Restore it from a copy, or remove it and ingest its source again."
 
 _ask: list[Callable[[], bytes]] = []  # who knows the user's key: `privacy` does, which stands above
@@ -180,6 +184,46 @@ class Seal:
                 raise UsageError("The cohort is encrypted and nobody told where its key is.", file=self.folder)
             _known[self.wrapped] = _unwrapped(self.wrapped, _ask[0](), self.folder)
         return _known[self.wrapped]
+
+
+@contextmanager
+def spool_of(meta: Mapping[str, str]) -> Iterator[Path]:
+    """A temporary folder for what is made of a cohort's images: a private one, in memory, where it is encrypted."""
+    if ENCRYPTION in meta:
+        with private_folder() as folder:
+            yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="vesalius-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def opened_cohort(folder: Path) -> Iterator[Path]:
+    """The cohort's folder, or a plain copy of an encrypted one without cache, models and reports, gone after the block.
+
+    For what reads every file of a cohort, such as the check before a share.
+    """
+    from vesalius.store.database import database_path
+
+    seal = seal_of(folder)
+    if seal is None:
+        yield folder
+        return
+    room = sum(path.stat().st_size for part in _SEALED for path in (folder / part).rglob(f"*{SUFFIX}"))
+    with private_folder(room) as private:
+        copy = private / folder.resolve().name
+        copy.mkdir(mode=0o700)
+        for path in folder.iterdir():
+            if path.is_file():
+                shutil.copyfile(path, copy / path.name)
+        with closing(sqlite3.connect(database_path(copy))) as connection, connection:
+            connection.execute("DELETE FROM meta WHERE key = ?", (ENCRYPTION,))
+        for part in _SEALED:
+            (copy / part).mkdir()
+            for case in (folder / part).iterdir():
+                with seal.opened(case) as plain:
+                    shutil.copytree(plain, copy / part / case.name)
+        yield copy
 
 
 def seal_in(folder: Path, meta: Mapping[str, str]) -> Seal | None:
