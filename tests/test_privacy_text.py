@@ -113,6 +113,14 @@ def test_dates_in_text_move_and_keep_their_writing(text, moved):
 
 
 @given(st.dates(date(1950, 1, 1), date(2030, 12, 31)), st.integers(1, 3650))
+def test_a_date_that_can_be_read_two_ways_is_never_left_standing(day, days):
+    for form in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d%m%Y", "%m%d%Y", "%d/%m/%y", "%m/%d/%y"):
+        text = f"seen {day:{form}} again"
+        assert f"{day:{form}}" not in DateShift(days).in_text(text, "***")
+        assert DateShift(days, {day}).in_text(text, "***") != text
+
+
+@given(st.dates(date(1950, 1, 1), date(2060, 1, 1)), st.integers(1, 3650))
 def test_intervals_stay(day, days):
     shift = DateShift(days)
     first, second = shift.value(f"{day:%Y%m%d}"), shift.value(f"{day:%Y%m%d}101112.5+0100")

@@ -50,7 +50,7 @@ _FORMS = tuple(
         rf"(?P<name>{_NAMES})(?![^\W\d_])(?P<t2>\.?,?[- ]?(?:de )?)(?P<y>(?:18|19|20)\d{{2}}|\d{{2}})(?!\d)",
         rf"(?<![^\W\d_])(?P<name>{_NAMES})(?P<t1>\.?[- ]?)(?P<after>0?[1-9]|[12]\d|3[01])"
         rf"(?P<t2>(?:st|nd|rd|th)?,?[- ]+)(?P<y>(?:18|19|20)\d{{2}})(?!\d)",
-        r"(?<!\d)(?P<d>0[1-9]|[12]\d|3[01])(?P<m>0[1-9]|1[0-2])(?P<y>(?:19|20)\d{2})(?!\d)",
+        r"(?<!\d)(?P<a>0[1-9]|[12]\d|3[01])(?P<s>)(?P<b>0[1-9]|[12]\d|3[01])(?P<y>(?:19|20)\d{2})(?!\d)",
     )
 )
 
@@ -114,7 +114,8 @@ class DateShift:
         year = _year(groups["y"])
         found = [(day, month, writing) for day, month, writing in _readings(groups) if _is_date(year, month, day)]
         if not found:
-            return match[0] if len(groups["y"]) == 2 or (self.days is not None and "s" not in groups) else hide
+            number = "s" not in groups or ("a" in groups and not groups["s"])
+            return match[0] if len(groups["y"]) == 2 or (self.days is not None and number) else hide
         if self.day_first is not None:
             found.sort(key=lambda one: (one[2] is _month_first) is self.day_first)
         certain = [one for one in found if date(year, one[1], one[0]) in self.known]
@@ -149,7 +150,7 @@ def _readings(groups: dict[str, str]) -> list[tuple[int, int, Writing]]:
         month = _CALENDAR_OF[groups["name"].lower()].index(groups["name"].lower()) + 1
         return [(int(groups.get("after") or groups["d"]), month, _with_name)]
     if "a" not in groups:
-        return [(int(groups["d"]), int(groups["m"]), _year_first if "s" in groups else _compact)]
+        return [(int(groups["d"]), int(groups["m"]), _year_first)]
     first, second = int(groups["a"]), int(groups["b"])
     readings: list[tuple[int, int, Writing]] = []
     if second <= 12:
@@ -169,10 +170,6 @@ def _years(moved: date, like: str) -> str:
 
 def _year_first(moved: date, groups: dict[str, str]) -> str:
     return f"{moved.year:04d}{groups['s']}{moved.month:02d}{groups['s']}{moved.day:02d}"
-
-
-def _compact(moved: date, groups: dict[str, str]) -> str:
-    return f"{moved.day:02d}{moved.month:02d}{moved.year:04d}"
 
 
 def _day_first(moved: date, groups: dict[str, str]) -> str:
