@@ -1,4 +1,4 @@
-"""A head drawn by hand around the average brain: scalp, skull, eyes, nose, chin, ears, neck; truth of all of it."""
+"""The average head and brain with a nose, eyes, ears and a chin drawn on by hand; truth of all of it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import scipy.ndimage
 from vesalius.core.grid import Array, Grid
 from vesalius.imaging.registration import rotation
 from vesalius.privacy.brain_witness import _template
+from vesalius.privacy.head_model import head_model
 
 # Centres and radii, mm of ICBM 152 (LPS).
-_SKIN = (((0, 13, 8), (84, 102, 94)), ((0, -30, -75), (58, 58, 70)), ((0, 35, -120), (56, 60, 120)))
 _NOSE = ((0, -92, -58), (13, 22, 18))
 _EYES = (((32, -62, -46), (13, 13, 13)), ((-32, -62, -46), (13, 13, 13)))
 _EARS = (((86, 18, -58), (8, 20, 28)), ((-86, 18, -58), (8, 20, 28)))
@@ -68,7 +68,10 @@ def draw_head(
     brain = scipy.ndimage.map_coordinates(template.brain.values, at, order=1) > 0.5
     nose, chin = _inside(places, _NOSE), _inside(places, _CHIN)
     eyes, ears = (np.logical_or(*(_inside(places, ball) for ball in pair)) for pair in (_EYES, _EARS))
-    skin = np.any([_inside(places, ball) for ball in _SKIN], axis=0) | nose | chin | ears
+    outline = head_model().outline
+    at = outline.grid.to_index(places).transpose(3, 0, 1, 2)
+    skin = scipy.ndimage.map_coordinates(outline.values, at, order=1, mode="nearest") > 0.5
+    skin |= nose | chin | ears
     off = scipy.ndimage.distance_transform_edt(~brain, sampling=spacing)
     air, soft, bone, eye, shown = TONES[contrast]
     array = np.where(skin, soft, air).astype(float)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 import pytest
-from drawn_head import Drawn, draw_head
 
 import dicom_maker
+from drawn_head import Drawn, draw_head
 from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.grid import Grid
 from vesalius.formats.find import find_scans

@@ -93,6 +93,11 @@ def find_brain(scan: Volume, modality: str) -> Witness | None:
     return Witness(Placed(brain.values, found.pose @ brain.grid.affine), score, seen)
 
 
+def bone_ml(scan: Volume) -> float:
+    """How much bone a CT shows, in ml."""
+    return float((scan.values > _BONE_HU).sum()) * scan.grid.voxel_ml
+
+
 def lay_brain(scan: Volume) -> Candidate:
     """The pose (template to patient mm, affine) that explains most of an MR scan's local structure."""
     template = _template()
@@ -124,7 +129,7 @@ def _inside_skull(scan: Volume) -> Witness | None:
     soft = scipy.ndimage.median_filter(soft.astype(np.uint8), size=3) > 0
     depth = scipy.ndimage.distance_transform_edt(np.pad(soft, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
     pieces, count = scipy.ndimage.label(depth > _CLEAR_MM)
-    if not count or (scan.values > _BONE_HU).sum() * scan.grid.voxel_ml < 50.0:
+    if not count:
         return None
     core = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
     near = scipy.ndimage.distance_transform_edt(~core, sampling=spacing) < _BACK_MM

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from vesalius.privacy.head_model import HeadModel
 
 _LEAST_MM = 70.0  # a thinner scan shows no face in relief
-_LEAST_OUTLINE = 0.55  # share of an outline's variance that the average head explains
+_LEAST_OUTLINE = 0.8  # share of an outline's variance that the average head explains
 _WITNESS_MM = 3.0  # around what the witness calls brain
 _MOST_BRAIN_ML = 3.0  # brain by the witness where the outline sees face: beyond it, one of them is wrong
 _STRIPPED_MM, _STRIPPED_SHARE = 9.0, 0.04  # tissue further from the brain, of all tissue, in a stripped scan
 _LEAST_TISSUE_ML = 2.0
+_LEAST_BONE_ML = 50.0
 _AIR_HU = -1000.0
 _SIZES = (0.6, 1.3)
 _REMEDY = "Remove the face with another tool, or keep it for local work (--faces keep)."
@@ -94,7 +95,7 @@ def look_for_face(array: Array, grid: Grid, modality: str, model: HeadModel | No
         UnusableInput: there may be a face, but it cannot be removed without a doubt about the brain.
     """
     from vesalius.imaging.registration import Volume
-    from vesalius.privacy.brain_witness import find_brain
+    from vesalius.privacy.brain_witness import bone_ml, find_brain
     from vesalius.privacy.head_model import head_model
     from vesalius.privacy.head_outline import lay_head, tissue_of
 
@@ -105,6 +106,8 @@ def look_for_face(array: Array, grid: Grid, modality: str, model: HeadModel | No
         return NoHead("The scan is too thin to show a face in relief.")
     model = model or head_model()
     values = Volume.coarse(array, grid) if kind == "CT" else Volume.of_scan(array, grid)
+    if kind == "CT" and bone_ml(values) < _LEAST_BONE_ML:
+        return NoHead("There is hardly any bone, and no head is without.")
     scan = Volume.of_scan(np.clip(values.values, _AIR_HU, 150.0), values.grid) if kind == "CT" else values
     tissue = tissue_of(scan)
     if not tissue.any():
