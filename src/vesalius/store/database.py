@@ -84,7 +84,7 @@ def create(folder: Path, name: str) -> None:
     beside = folder / ".cohort.sqlite.new"
     beside.unlink(missing_ok=True)
     connection = sqlite3.connect(beside)
-    connection.executescript(SCHEMA)
+    connection.executescript(f"BEGIN;{SCHEMA}COMMIT;")  # one flush of the disk for all tables
     connection.execute("INSERT INTO meta VALUES ('name', ?)", (name,))
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.commit()
