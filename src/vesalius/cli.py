@@ -33,6 +33,7 @@ def ingest(
     profile: Annotated[Path | None, typer.Option(help="TOML that tightens or relaxes de-identification.")] = None,
     pixels: Annotated[str | None, typer.Option(help="Text in pixels: keep, clean (default) or strict.")] = None,
     secondary: Annotated[bool, typer.Option("--secondary", help="Let secondary captures in, cleaned.")] = False,
+    faces: Annotated[str | None, typer.Option(help="Faces in MR and CT: keep (default) or remove.")] = None,
     encrypt: Annotated[bool, typer.Option("--encrypt", help="Encrypt images, labels and cache at rest.")] = False,
     readmit: Annotated[list[str] | None, typer.Option(help="A withdrawn patient who may come in again.")] = None,
     workers: Annotated[int, typer.Option(help="Processes side by side; 0: one per core.", min=0)] = 0,
@@ -55,7 +56,7 @@ def ingest(
     run(
         lambda progress: step(
             source, into=into, patient=patient, case=case, table=table, key=key, patient_from=patient_from,
-            roles=roles, profile=profile, pixels=pixels, secondary=secondary, encrypt=encrypt,
+            roles=roles, profile=profile, pixels=pixels, secondary=secondary, faces=faces, encrypt=encrypt,
             readmit=readmit or (), workers=workers, seed=seed,
             progress=progress,
         ),
