@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from vesalius.core.errors import StoreError, UsageError
+from vesalius.core.progress import Silent
 from vesalius.privacy import vault as safe
 from vesalius.privacy.audit import record, verify
 from vesalius.privacy.pseudonyms import key_path, load_key
@@ -131,3 +132,54 @@ def test_short_secrets_and_a_second_vault_are_refused(own_place, monkeypatch):
     vault("init")
     with pytest.raises(UsageError, match="already"):
         vault("init")
+
+
+def test_damage_of_the_vault_is_told_from_a_wrong_passphrase(own_place, monkeypatch):
+    vault("init")
+    path = safe.vault_path()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+    with pytest.raises(UsageError, match=r"vault\.bin: The vault's file was changed"):
+        load_key()
+    path.write_bytes(whole)
+    monkeypatch.setenv("VESALIUS_PASSPHRASE", "quite another phrase")
+    with pytest.raises(UsageError, match="passphrase or key file is wrong"):
+        load_key()
+
+
+def test_every_opening_is_recorded_before_anything_is_given_out(own_place):
+    load_key()
+    vault("init")
+    safe.remember_where_kept({"P1": "MRN1"})
+    load_key()
+    with pytest.raises(UsageError):
+        vault("find", "P404")
+    vault("rotate", new_passphrase=os.environ["VESALIUS_PASSPHRASE"])
+    openings = safe.open_vault(safe.vault_path(), safe.Secret.of(None), "look").openings
+    assert [one["why"] for one in openings] == ["ingest", "pseudonym key", "find P404", "rotate", "look"]
+    assert all(one["who"] and one["time"] for one in openings)
+
+
+def test_a_vault_of_the_first_version_still_opens(own_place):
+    """It had no check sum of its own, and no list of forgotten patients."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    secret = safe.Secret.of(None)
+    header = {"key_file": False, "n": 2**10, "nonce": "00" * 12, "p": 1, "r": 8, "salt": "00" * 16}
+    bound = b"VESALIUS VAULT 1\n" + json.dumps(header, sort_keys=True).encode() + b"\n"
+    content = json.dumps({"key": "11" * 32, "patients": {"P1": "MRN1"}, "openings": []}).encode()
+    sealed = AESGCM(safe._file_key(secret, header)).encrypt(bytes(12), content, bound)
+    safe.vault_path().parent.mkdir(parents=True, exist_ok=True)
+    safe.vault_path().write_bytes(bound + sealed)
+    assert safe.open_vault(safe.vault_path(), secret, "look").patients == {"P1": "MRN1"}
+
+
+def test_init_says_before_it_begins_that_a_lost_key_is_the_end(own_place):
+    said = []
+
+    class Told(Silent):
+        def say(self, sentence):
+            said.append((sentence, safe.vault_path().exists()))
+
+    vault("init", progress=Told())
+    assert any("nothing can be recovered" in " ".join(sentence.split()) and not there for sentence, there in said)
