@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vesalius.classical.classification import classification_rival
+from vesalius.classical.classification import FeatureRival, classification_rival
 from vesalius.classical.grading import fit_grader
 from vesalius.classical.storage import load_rival, rival_folder, save_rival
 from vesalius.classical.table import Scale
@@ -16,6 +16,7 @@ from vesalius.classical.trees import BoostSettings, Trees, boosted_classes, boos
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput
+from vesalius.core.finding import Finding, Mask
 from vesalius.core.grid import Grid
 from vesalius.core.image import Image, Kind
 from vesalius.measures.target import find_target
@@ -56,7 +57,7 @@ def cohort(folder: Path = Path("nowhere"), count: int = 24, roles: tuple[str, ..
 def test_every_kind_of_question_is_answered_and_kept(name: str, ordinal: bool, classes: int, tmp_path: Path) -> None:
     study = cohort(tmp_path)
     target = find_target(study, name, ordinal=ordinal)
-    model = classification_rival(study, target).fit(study.cases[:18], study, ())
+    model = FeatureRival(target, settings=FEW).fit(study.cases[:18], study, ())
     answers = [model.predict(each.images) for each in study.cases[18:]]
     for answer in answers:
         assert [finding.name for finding in answer.findings] == list(target.classes)
@@ -87,7 +88,7 @@ def test_each_question_has_a_folder_of_its_own() -> None:
 def test_a_missing_view_is_no_obstacle() -> None:
     study = cohort(roles=("left", "right"))
     target = find_target(study, "severe")
-    model = classification_rival(study, target).fit(study.cases, study, ("left", "right"))
+    model = FeatureRival(target, settings=FEW).fit(study.cases, study, ("left", "right"))
     whole, half = study.cases[2], replace(study.cases[2], images=study.cases[2].images[:1])
     assert model.predict(whole.images).details["predicted"] == "yes"
     assert model.predict(half.images).findings[1].score == pytest.approx(
@@ -100,17 +101,42 @@ def test_a_missing_view_is_no_obstacle() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_patients_give_no_certainty(count: int) -> None:
     study = cohort()
-    model = classification_rival(study, find_target(study, "severe")).fit(study.cases[:count], study, ())
+    model = FeatureRival(find_target(study, "severe"), settings=FEW).fit(study.cases[:count], study, ())
     for finding in model.predict(study.cases[5].images).findings:
         assert 0.05 < finding.score < 0.95
 
 
 def test_blank_images_and_single_pixels_are_answered() -> None:
     study = cohort()
-    model = classification_rival(study, find_target(study, "grade")).fit(study.cases, study, ())
+    model = FeatureRival(find_target(study, "grade"), settings=FEW).fit(study.cases, study, ())
     for shape in ((1, 24, 20, 1), (1, 1, 1, 1), (3, 5, 4, 1)):
         image = Image("x", Grid.from_parts(shape[1:]), "image", Kind.INTENSITY, "", shape[0], Held(np.zeros(shape)))
         assert sum(finding.score for finding in model.predict([image]).findings) == pytest.approx(1)
+
+
+def test_outlines_count_only_where_every_training_case_has_one(tmp_path: Path) -> None:
+    study = cohort(tmp_path)
+    target = find_target(study, "severe")
+    outlined = [replace(each, findings=(_outline(each),)) for each in study.cases]
+    model = FeatureRival(target, settings=FEW).fit(outlined, study, ())
+    assert model.outlined is not None
+    assert any(name.startswith("shape_") for name in model.outlined.names)
+    assert not any(name.startswith("shape_") for name in model.names)
+    save_rival(model, rival_folder(study, "classification-severe"))
+    again = load_rival(rival_folder(study, "classification-severe"))
+    whole, inside = outlined[2].images, [*outlined[2].images, outlined[2].label_image]
+    assert again.predict(inside) == model.predict(inside) != model.predict(whole)
+    empty = replace(inside[1], pixels=Held(np.zeros((24, 20, 1), np.uint8)))
+    assert model.predict([inside[0], empty]) == model.predict(whole)
+    outlined[0] = replace(outlined[0], findings=(Finding("lesion", place=Mask(empty, 1)),))
+    assert FeatureRival(target, settings=FEW).fit(outlined, study, ()).outlined is None
+
+
+def _outline(each: Case) -> Finding:
+    array = np.zeros((24, 20, 1), np.uint8)
+    array[8:16, 6:14] = 1
+    grid = each.images[0].grid
+    return Finding("lesion", place=Mask(Image("l", grid, "label", Kind.LABEL, "", 1, Held(array)), 1))
 
 
 def test_no_case_with_a_known_class_is_refused() -> None:

@@ -12,7 +12,8 @@ from vesalius.classical.atlas import pack_arrays, unpack_arrays
 from vesalius.classical.cases import chosen_images
 from vesalius.classical.grading import MIX_NAMES, Grader, Judged, as_json, fit_grader
 from vesalius.classical.kept import Kept
-from vesalius.classical.table import case_features, rows
+from vesalius.classical.table import case_features, outlined_features, rows
+from vesalius.classical.trees import BoostSettings
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput
@@ -23,6 +24,7 @@ from vesalius.core.image import Image
 from vesalius.core.protocols import RESEARCH_ONLY, Prediction
 from vesalius.measures.target import Target
 
+_OUTLINED = "For a case that comes with an outline, the features inside it are judged instead."
 _TOLD = 10  # most important features that the card names
 
 
@@ -39,10 +41,15 @@ def classification_rival(cohort: Cohort, target: Target, seed: int = 0) -> Featu
 
 @dataclass(frozen=True)
 class FeatureRival:
-    """Hand-designed features, judged by regularised logistic regression, boosted trees, or both."""
+    """Hand-designed features, judged by regularised logistic regression, boosted trees, or both.
+
+    Features of whole images; beside them, where every training case has an outline that is not empty, features
+    inside the outlines, for cases that come with one. A case must not tell its class by having no outline.
+    """
 
     target: Target
     seed: int = 0
+    settings: BoostSettings = BoostSettings()
     name: str = "hand-designed features"
 
     def fit(self, cases: Sequence[Case], cohort: Cohort, inputs: Sequence[str]) -> FeatureModel:
@@ -56,23 +63,43 @@ class FeatureRival:
         Raises:
             UnusableInput: no training case has both an image that can be read and a known class.
         """
-        found, truths, patients = [], [], []
+        found, outlined, truths, patients = [], [], [], []
         for case in cases:
             known = self.target.value(case)
             if known is None:
                 continue
+            images = chosen_images(case, inputs)
             try:
-                found.append(case_features(chosen_images(case, inputs)))
+                found.append(case_features(images))
             except UnusableInput:
                 continue  # the store has said so already
+            label = case.label_image
+            outlined.append(None if label is None else outlined_features([*images, label], cohort.ignore))
             truths.append(known)
             patients.append(case.patient)
         if not found:
             raise UnusableInput("Hand-designed features need training cases with images and a known class.")
+        model = self._learned(found, np.array(truths), patients, cohort, inputs)
+        inside = [features for features in outlined if features is not None]
+        if len(inside) < len(found):
+            return model
+        return FeatureModel(
+            {**model.card, "sentences": [*model.card["sentences"], _OUTLINED]}, model.names, model.graders,
+            self._learned(inside, np.array(truths), patients, cohort, inputs),
+        )  # fmt: skip
+
+    def _learned(
+        self,
+        found: Sequence[Mapping[str, float]],
+        truth: FloatArray,
+        patients: Sequence[str],
+        cohort: Cohort,
+        inputs: Sequence[str],
+    ) -> FeatureModel:
         names = _names(found)
-        values, truth = rows(found, names), np.array(truths)
+        values = rows(found, names)
         fitted = [
-            fit_grader(values, labels, patients, classes, self.seed + number)
+            fit_grader(values, labels, patients, classes, self.seed + number, self.settings)
             for number, (labels, classes) in enumerate(_questions(self.target, truth))
         ]
         graders = [grader for grader, _ in fitted]
@@ -146,18 +173,36 @@ class FeatureModel:
 
     kind = "hand-designed-features"
 
-    def __init__(self, card: Mapping[str, Any], names: Sequence[str], graders: Sequence[Grader]) -> None:
+    def __init__(
+        self,
+        card: Mapping[str, Any],
+        names: Sequence[str],
+        graders: Sequence[Grader],
+        outlined: FeatureModel | None = None,
+    ) -> None:
         self.card = card
         self.names = tuple(names)
         self.graders = tuple(graders)
+        self.outlined = outlined
 
     def predict(self, images: Sequence[Image]) -> Prediction:
         """The probability of every class for one case, from one or several images.
 
+        Args:
+            images: of the case; a label image among them is taken for an outline where outlines were learned.
+
         Raises:
             UnusableInput: there is no image.
         """
-        values = rows([case_features(images)], self.names)
+        if self.outlined is not None:
+            inside = outlined_features(images, self.card["ignore"])
+            if inside is not None:
+                return self.outlined.judged(inside)
+        return self.judged(case_features(images))
+
+    def judged(self, features: Mapping[str, float]) -> Prediction:
+        """The answer from a case's features."""
+        values = rows([features], self.names)
         classes = [str(entry["name"]) for entry in self.card["classes"]]
         shares = [grader.probabilities(values) for grader in self.graders]
         answer = _answers(str(self.card["kind"]), len(classes), shares)[0]
@@ -177,15 +222,23 @@ class FeatureModel:
     def keep(self) -> Kept:
         """Everything that `from_kept` needs."""
         files = {f"question-{number}": pack_arrays(grader.arrays()) for number, grader in enumerate(self.graders)}
-        return Kept(self.kind, {"card": self.card, "names": list(self.names)}, files)
+        values: dict[str, Any] = {"card": self.card, "names": list(self.names)}
+        if self.outlined is not None:
+            inner = self.outlined.keep()
+            values["outlined"] = dict(inner.values)
+            files |= {f"outlined-{name}": data for name, data in inner.files.items()}
+        return Kept(self.kind, values, files)
 
     @classmethod
     def from_kept(cls, kept: Kept) -> FeatureModel:
         """The model that `keep` described; it answers exactly alike."""
-        graders = [
-            Grader.from_arrays(unpack_arrays(kept.files[f"question-{number}"])) for number in range(len(kept.files))
-        ]
-        return cls(kept.values["card"], kept.values["names"], graders)
+        whole = sorted((name for name in kept.files if name.startswith("question-")), key=lambda n: int(n[9:]))
+        graders = [Grader.from_arrays(unpack_arrays(kept.files[name])) for name in whole]
+        inner = None
+        if "outlined" in kept.values:
+            own = {n.removeprefix("outlined-"): data for n, data in kept.files.items() if n.startswith("outlined-")}
+            inner = cls.from_kept(Kept(cls.kind, kept.values["outlined"], own))
+        return cls(kept.values["card"], kept.values["names"], graders, inner)
 
 
 def _card(
@@ -218,6 +271,7 @@ def _card(
         "threshold": dict(thresholds),
         "seed": rival.seed,
         "inputs": list(inputs),
+        "ignore": cohort.ignore,
         "choice": {"log_loss": as_json(judged)},
         "importance": {names[number]: round(float(weight[number]), 4) for number in order},
         "cohort": {"digest": cohort.digest},

@@ -181,7 +181,7 @@ def _is_dark(images: Sequence[_Looked], side: int) -> bool:
 
 def _proposed(image: Image, plan: Mapping[str, Any]) -> tuple[Field, Candidates]:
     field = read_field(image, int(plan["side"]))
-    radii = [share * max(field.values.shape) for share in plan["radii"]]
+    radii = [max(1.0, share * max(field.values.shape)) for share in plan["radii"]]
     return field, find_candidates(field, radii, bool(plan["dark"]))
 
 

@@ -45,6 +45,27 @@ def case_features(images: Sequence[Image], outlines: Mapping[str, Array] | None 
     return pooled
 
 
+def outlined_features(images: Sequence[Image], ignore: int | None = None) -> dict[str, float] | None:
+    """Features inside the outlines that stand among a case's images, or None where there is none or it is empty.
+
+    Args:
+        images: intensity and label images; a label image outlines the intensity image on the same grid.
+        ignore: label value that is no outline.
+    """
+    outlines: dict[str, Array] = {}
+    for label in images:
+        if label.kind is not Kind.LABEL:
+            continue
+        values = label.read()
+        inside = (values != 0) & (values != ignore) if ignore is not None else values != 0
+        if inside.any():
+            same = [image for image in images if image.kind is Kind.INTENSITY and image.grid.matches(label.grid)]
+            outlines |= {image.id: inside for image in same}
+    if not outlines:
+        return None
+    return case_features([image for image in images if image.id in outlines], outlines)
+
+
 def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for each in found for name in each)
     return {name: float(np.mean([each[name] for each in found if name in each])) for name in names}
