@@ -49,7 +49,7 @@ class FeatureRival:
 
     target: Target
     seed: int = 0
-    settings: BoostSettings = BoostSettings()
+    settings: BoostSettings | None = None
     name: str = "hand-designed features"
 
     def fit(self, cases: Sequence[Case], cohort: Cohort, inputs: Sequence[str]) -> FeatureModel:
