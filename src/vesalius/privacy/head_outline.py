@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vesalius.core.grid import Array
+from vesalius.core.grid import Array, FloatArray
 from vesalius.imaging.registration import Candidate, Samples, Search, Volume, agreement, refine, rotation
 from vesalius.privacy.head_model import HeadModel
 
@@ -76,8 +76,15 @@ def lay_head(tissue: Volume, model: HeadModel) -> Candidate:
     starts = search.over([rotation(pitch, 0.0, 0.0) * size for pitch, size in _TURNS])[:_STARTS]
     soft = tissue.smoothed(_BLUR_MM)
     samples = Samples.of(model.outline.smoothed(_BLUR_MM), model.counts, 8.0, shading=False)
-    poses = (refine(samples, soft, start.pose, "similarity", 20) for start in starts)
+    poses = (refine(_seen(samples, soft, start.pose), soft, start.pose, "similarity", 20) for start in starts)
     best = max(poses, key=lambda found: found.score)
-    pose = refine(samples, soft, best.pose, "affine", 30).pose
-    share, seen, _ = agreement(samples, soft, pose)
-    return Candidate(pose, share if seen >= _LEAST_SEEN else 0.0)
+    pose = refine(_seen(samples, soft, best.pose), soft, best.pose, "affine", 30).pose
+    seen = _seen(samples, soft, pose)
+    enough = len(seen.points) >= _LEAST_SEEN * len(samples.points)
+    return Candidate(pose, agreement(seen, soft, pose)[0] if enough else 0.0)
+
+
+def _seen(samples: Samples, scan: Volume, pose: FloatArray) -> Samples:
+    """The samples well inside the field of view, so that no pose is better for holding more of them in it."""
+    inside = scan.seen(samples.points @ pose[:3, :3].T + pose[:3, 3])[0] >= 1.0
+    return Samples(samples.points[inside], samples.basis[inside], samples.weights[inside]) if inside.any() else samples
