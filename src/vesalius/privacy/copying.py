@@ -37,6 +37,7 @@ _CHARACTER_SET, _SOP_CLASS, _SOP_INSTANCE = 0x00080005, 0x00080016, 0x00080018
 _PATIENT = frozenset({0x00100010, 0x00100020})
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _OFFSETS = (0x7FE00001, 0x7FE00002)  # tables that hold only for streams as they came
+_LONGEST = {b"SH": 16, b"LO": 64, b"ST": 1024, b"LT": 10240}  # characters of a value
 _IMAGE_GROUPS = frozenset({0x0028, 0x7FE0, *range(0x6000, 0x6020, 2)})
 
 
@@ -165,27 +166,36 @@ class FileCopier:
         from pydicom.dataelem import RawDataElement
         from pydicom.tag import BaseTag
 
-        plain = self._plainly(raw, element, rule, implicit)
+        vr = element.vr or (_dictionary_vr(element.tag) if implicit else b"")
+        key = (element.tag, vr, implicit, rule.action) if _is_constant(rule.action, vr) else None
+        plain = _constants.get(key) if key else self._plainly(raw, element, vr, rule, implicit)
         if plain is not None:
             return plain
         tag = BaseTag(element.tag)
         if rule.action is Action.KEEP and element.tag not in _PATIENT:
             value = raw[element.value - element.start :]
-            vr = element.vr.decode() or None
-            if self.header.passes(RawDataElement(tag, vr, len(value), value, 0, implicit, True), self.header.text):
+            stated = element.vr.decode() or None
+            if self.header.passes(RawDataElement(tag, stated, len(value), value, 0, implicit, True), self.header.text):
                 return raw
         dataset = parsed(context + raw, implicit)
         self.header.apply(rule, dataset, tag, self.header.text)
-        return _written(dataset, tag, implicit)
+        done = _written(dataset, tag, implicit)
+        if key and element.tag not in _PATIENT:
+            _constants[key] = done
+        return done
 
-    def _plainly(self, raw: bytes, element: Element, rule: Rule, implicit: bool) -> bytes | None:
-        """UIDs and dates, which differ from slice to slice, as `HeaderCleaner` changes them; None for the rest."""
-        vr = element.vr or (_dictionary_vr(element.tag) if implicit else b"")
-        if (
-            rule.action is Action.KEEP
-            or vr not in (b"UI", b"DA", b"DT")
-            or (vr != b"UI" and rule.action is Action.EMPTY)
-        ):
+    def _plainly(self, raw: bytes, element: Element, vr: bytes, rule: Rule, implicit: bool) -> bytes | None:
+        """UIDs, dates, and texts that stay, as `HeaderCleaner` treats them; None for the rest."""
+        if element.tag in _PATIENT:
+            return None
+        if vr in _LONGEST and rule.action in (Action.CLEAN, Action.KEEP):
+            value = raw[element.value - element.start :].rstrip(b" \0")
+            parts = value.split(b"\\") if vr in (b"LO", b"SH") else [value]
+            stays = value.isascii() and all(self._stays(part.rstrip(b" \0").decode(), vr) for part in parts)
+            return raw if stays else None
+        if rule.action in (Action.KEEP, Action.EMPTY) and (vr != b"UI" or rule.action is Action.KEEP):
+            return None
+        if vr not in (b"UI", b"DA", b"DT"):
             return None
         head = element.value - element.start
         values = raw[head:].decode("latin-1").strip(" \0").split("\\")
@@ -193,6 +203,9 @@ class FileCopier:
         changed = "\\".join(change(value.strip(" \0")) for value in values).encode()
         changed += (b"\0" if vr == b"UI" else b" ") * (len(changed) % 2)
         return raw[: head - (4 if implicit else 2)] + struct.pack("<L" if implicit else "<H", len(changed)) + changed
+
+    def _stays(self, text: str, vr: bytes) -> bool:
+        return len(text) <= _LONGEST[vr] and text.isprintable() and self.header.text.clean(text) == text
 
     def _marks(self, implicit: bool, image: bool) -> dict[int, bytes]:
         """What `HeaderCleaner.marks` adds, as elements."""
@@ -273,6 +286,16 @@ def _meta(syntax: str, sop_class: str, sop_instance: str) -> bytes:
 
 def _even(uid: str) -> bytes:
     return uid.encode() + b"\0" * (len(uid) % 2)
+
+
+def _is_constant(action: Action, vr: bytes) -> bool:
+    """Whether a value becomes nothing or a dummy, whatever it is."""
+    if vr in (b"", b"SQ", b"UI", b"UN"):
+        return False
+    return action is Action.EMPTY or (action is Action.DUMMY and vr not in (b"DA", b"DT"))
+
+
+_constants: dict[tuple[int, bytes, bool, Action], bytes] = {}
 
 
 @cache

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from vesalius.privacy.words import fold, spellings, vocabulary, words
@@ -100,12 +100,8 @@ class Identity:
 
     @cached_property
     def _patterns(self) -> list[re.Pattern[str]]:
-        forms: list[str] = []
-        for number in sorted(self.numbers, key=len, reverse=True):
-            forms += _number_forms(number.strip())
-        for place in sorted(self.places, key=len, reverse=True):
-            forms += _place_forms(place.strip())
-        return [re.compile("|".join(forms), re.IGNORECASE)] if forms else []
+        found = [*map(_number_pattern, self.numbers), *map(_place_pattern, self.places)]
+        return [pattern for pattern in found if pattern is not None]
 
     @cached_property
     def _bytes(self) -> re.Pattern[bytes] | None:
@@ -232,6 +228,18 @@ def _dates(values: Iterable[str]) -> set[date]:
         except ValueError:
             continue  # a malformed date is known of nobody
     return found
+
+
+@lru_cache(maxsize=4096)  # stations, institutions and doctors' telephones are the same for many patients
+def _number_pattern(number: str) -> re.Pattern[str] | None:
+    forms = _number_forms(number.strip())
+    return re.compile("|".join(forms), re.IGNORECASE) if forms else None
+
+
+@lru_cache(maxsize=4096)
+def _place_pattern(place: str) -> re.Pattern[str] | None:
+    forms = _place_forms(place.strip())
+    return re.compile("|".join(forms), re.IGNORECASE) if forms else None
 
 
 def _number_forms(number: str) -> list[str]:

@@ -26,7 +26,7 @@ from vesalius.running.crew import Crashed, Crew
 
 # Files from which on more processes are worth their start.
 _MANY = {PixelMode.KEEP: 200, PixelMode.CLEAN: 8, PixelMode.STRICT: 8}
-_MOST_DESCRIBED = 10_000
+_MOST_DESCRIBED = 64  # series whose description is cleaned for the table
 _AHEAD = 4  # scans that may wait, per process
 
 
@@ -95,8 +95,8 @@ class Reception:
     def _description(self, scan: Scan, owner: str) -> str:
         key = (owner, str(scan.attributes.get("SeriesDescription", "")))
         if key not in self.described:
-            if len(self.described) > _MOST_DESCRIBED:
-                self.described.clear()
+            if len(self.described) >= _MOST_DESCRIBED:
+                return "and others"
             try:
                 self.described[key] = self.door.description(scan, owner)
             except (*DAMAGED, OSError):
