@@ -20,6 +20,8 @@ from vesalius.imaging.resample import Float32
 from vesalius.inference.candidates import Candidates
 
 _LEAST_HALF, _MOST_HALF = 2.5, 40.0  # voxels of the view: half sizes that surroundings are measured at
+_COARSE = 512  # voxels along the longest axis that the depth in the body is measured on
+_SAMPLE = 1 << 20  # voxels that the whole image's figures are taken from
 _RING = 1.8  # outer edge of the surroundings, in half sizes
 
 FEATURES = (
@@ -39,23 +41,20 @@ def features(view: Float32, heat: Float32, found: Candidates, stride: Sequence[i
         found: candidates, best first.
         stride: voxels of the view per voxel of heat.
     """
-    from scipy import ndimage
-
     if not len(found):
         return np.zeros((0, len(FEATURES)))
     view = np.asarray(view[:], np.float32)
-    grey, local, fine, clusters, body = view[:-4].mean(0), view[-4], view[-3], view[-2], view[-1]
+    grey = view[0] if len(view) == 5 else view[:-4].mean(0)
+    local, fine, clusters, body = view[-4], view[-3], view[-2], view[-1]
     inside = body > 0.25
     inside = inside if inside.any() else np.ones_like(inside)
-    # A border of nothing, so that the edge of the image counts as the edge of the body.
-    depth = ndimage.distance_transform_edt(np.pad(inside, [(1, 1) if n > 1 else (0, 0) for n in inside.shape]))
-    depth = depth[tuple(slice(1, -1) if n > 1 else slice(None) for n in inside.shape)]
+    step = max(1, max(inside.shape) // _COARSE)
+    depth = _depth(inside[::step, ::step, ::step]) * step
+    sample = np.flatnonzero(inside)[:: max(1, inside.size // _SAMPLE)]
     spans = [np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(2)]
-    smooth = ndimage.gaussian_filter(local, [0.0 if n == 1 else 1.0 for n in local.shape])
-    slopes = np.stack([np.gradient(smooth, axis=a) if local.shape[a] > 1 else np.zeros_like(local) for a in range(3)])
-    slopes /= np.maximum(np.sqrt(np.square(slopes).sum(0)), 1e-3)
-    usual_fine = float(np.percentile(fine[inside], 95))
-    image = [_logit(heat.mean()), float(grey[inside].mean()), float(grey[inside].std())]
+    usual_fine = float(np.percentile(fine.reshape(-1)[sample], 95))
+    tissue = np.ascontiguousarray(grey).reshape(-1)[sample]
+    image = [_logit(float(heat.mean())), float(tissue.mean()), float(tissue.std())]
     best = _logit(found.heat[0])
     rows = []
     for rank, (centre, size, peak) in enumerate(zip(found.centres, found.sizes, found.heat, strict=True)):
@@ -67,9 +66,9 @@ def features(view: Float32, heat: Float32, found: Candidates, stride: Sequence[i
         l_in, l_out = _mean(local[part], near), _mean(local[part], ring)
         g_in, g_out = _mean(grey[part], near), _mean(grey[part], ring)
         f_in, f_out = _mean(fine[part], near), _mean(fine[part], ring)
-        place = tuple(np.clip(np.rint(centre).astype(int), 0, np.array(inside.shape) - 1))
+        place = tuple(np.clip(np.rint(centre / step).astype(int), 0, np.array(depth.shape) - 1))
         towards = -offsets / np.maximum(np.sqrt(np.square(offsets).sum(0)), 0.5)
-        pointing = (slopes[(slice(None), *part)] * towards).sum(0)
+        pointing = (_slopes(local[part]) * towards).sum(0)
         logit = _logit(peak)
         rows.append([
             logit, logit - best, np.log1p(rank), _logit(_mean(heat[coarse], hot)), _logit(_mean(heat[coarse], warm)),
@@ -173,6 +172,27 @@ def _grown(tree: Mapping[str, Array], table: Array) -> Array:
         at = np.where(feature < 0, at, np.where(low, tree["left"][at], tree["right"][at]))
     value: Array = tree["value"][at]
     return value
+
+
+def _depth(inside: Array) -> Array:
+    """Distance to what is not inside, the edge of the image included."""
+    from scipy import ndimage
+
+    edge = [(1, 1) if size > 1 else (0, 0) for size in inside.shape]
+    depth: Array = ndimage.distance_transform_edt(np.pad(inside, edge))
+    return depth[tuple(slice(1, -1) if size > 1 else slice(None) for size in inside.shape)]
+
+
+def _slopes(values: Array) -> Array:
+    """Unit vectors (3, ...) of the steepest rise, shorter where there is none."""
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(values, [0.0 if n == 1 else 1.0 for n in values.shape])
+    slopes = np.stack(
+        [np.gradient(smooth, axis=a) if n > 1 else np.zeros_like(smooth) for a, n in enumerate(values.shape)]
+    )
+    unit: Array = slopes / np.maximum(np.sqrt(np.square(slopes).sum(0)), 1e-3)
+    return unit
 
 
 def _surroundings(shape: Sequence[int], centre: Array, half: Array) -> tuple[tuple[slice, ...], Array, Array]:
