@@ -36,7 +36,7 @@ from vesalius.learning.classify_data import (
 from vesalius.learning.classify_frozen import Folds, Frozen, fit_frozen
 from vesalius.learning.classify_plan import ClassifyPlan
 from vesalius.learning.classify_stack import CalibratedEnsemble, Weights, fit_weights, probabilities, thresholds
-from vesalius.learning.classify_train import answers, seconds_side_by_side, train_networks
+from vesalius.learning.classify_train import ask_networks, seconds_side_by_side, train_networks, views_of
 from vesalius.learning.export import check_volume, export_module
 from vesalius.learning.fit import usable_threads, versions
 from vesalius.learning.loop import State
@@ -44,7 +44,8 @@ from vesalius.learning.study import FitSettings
 from vesalius.measures.target import Target
 
 _MEASURING_SHARE, _MEASURING_SECONDS = 0.05, 2.0
-_RESERVE_SECONDS, _RESERVE_SHARE = 8.0, 0.03  # kept for judging and export
+_RESERVE_SECONDS, _RESERVE_SHARE = 8.0, 0.015  # kept for judging and export
+_LOOKING = 0.8  # of a training step's time an answer takes: no backward pass, but in float32
 _PREPARING_SHARE, _TIMED = 0.4, 12  # of what is left of the budget, and cases whose preparation is timed
 
 
@@ -82,16 +83,15 @@ def fit_classification(
         _write_json(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
 
     def seconds_left() -> float:
-        return deadline - time.monotonic() - _reserve(settings)
+        return deadline - time.monotonic() - _reserve(settings) - _looking(plan, cases)
 
     networks, states = train_networks(
         plan, cases, [inside for inside, _ in folds], question.kind, settings.seed, work, progress,
         seconds_left=None if settings.plan is not None else seconds_left, resume=settings.resume, saved=note_spent,
     )  # fmt: skip
     outside = np.full(cases.truth.shape, np.nan)
-    for network, (_, left_out) in zip(networks, folds, strict=True):
-        if len(left_out):
-            outside[left_out] = answers(network, plan, cases, left_out, question.kind)
+    for (_, left_out), answer in zip(folds, ask_networks(plan, cases, networks, folds, question.kind), strict=True):
+        outside[left_out] = answer
     weights = fit_weights(outside, frozen.outside, cases.truth, question.kind)
     joined = weights.joined(outside, frozen.outside)
     threshold = thresholds(joined, cases.truth, question.kind)
@@ -135,7 +135,7 @@ def _prepared(
         plan = replace(ClassifyPlan.from_json(settings.plan), device=device)
     elif settings.resume and kept.exists():
         plan = ClassifyPlan.from_json(json.loads(kept.read_text(encoding="utf-8")))
-    known = [case for case in train if question.value(case) is not None]
+    known: Sequence[Case] = [case for case in train if question.value(case) is not None]
     stored = plan is not None
     if plan is None:
         plan = planning.first_plan(found, _folds_guess(known, question, settings), found.images, device, threads)
@@ -260,6 +260,12 @@ def _preparation(found: Look, settings: FitSettings, plan: ClassifyPlan) -> Whol
 def _reserve(settings: FitSettings) -> float:
     """Seconds kept for judging and export."""
     return min(_RESERVE_SECONDS + _RESERVE_SHARE * 60 * settings.minutes, 0.5 * 60 * settings.minutes)
+
+
+def _looking(plan: ClassifyPlan, cases: WholeCases) -> float:
+    """Seconds that the networks will take to answer for the cases that they left out, all side by side."""
+    views = len(views_of(plan.changes.mirror_axes))
+    return _LOOKING * views * len(cases.images) / max(1, plan.folds) * plan.seconds_per_step / plan.batch
 
 
 def _judgement(

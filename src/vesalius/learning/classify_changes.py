@@ -124,7 +124,8 @@ class Changes:
         sizes = torch.tensor(image.shape[2:])
         bounds = (self.box * sizes.view(1, -1, 1)).round().int().tolist()
         for n, box in enumerate(bounds):
-            kept[(n, 0, *(slice(low, high) for low, high in box))] = 0.0
+            erased: tuple[int | slice, ...] = (n, 0, *(slice(low, high) for low, high in box))
+            kept[erased] = 0.0
         return image * kept
 
 

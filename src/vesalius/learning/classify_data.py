@@ -219,7 +219,7 @@ def _gathered(
     reasons: Sequence[str | None],
     hashes: Sequence[bytes],
 ) -> WholeCases:
-    first_reason = {}
+    first_reason: dict[str, str] = {}
     for (case, _), reason in zip(wanted, reasons, strict=True):
         if reason is not None:
             first_reason.setdefault(case.id, reason)

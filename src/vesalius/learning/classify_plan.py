@@ -22,6 +22,7 @@ _WIDTHS = (32, 24, 16)
 # on 500 ultrasound images, 96 pixels and width 32 (85 passes, AUROC 0.927) beat 128 and 24 (0.903).
 _ENOUGH_PASSES = 90.0
 _ENOUGH_VISITS, _MOST_PASSES = 80_000, 25.0  # thousands of images need fewer passes
+_SMALL = 48  # voxels; images up to this long are changed gently
 _FOLDS, _FOLDS_OF_MANY, _MANY = 5, 3, 3000
 
 
@@ -128,18 +129,31 @@ def first_plan(found: Look, folds: int, images: int, device: str, threads: int) 
     """The plan before anything is measured: the smallest frame and the plain way of computing."""
     dims = 2 if found.planar else 3
     longest = _lengths(found, dims)[-1]
-    colour = found.channels == 3
-    changes = ChangeSettings(
-        rotation=10.0 if not colour else 20.0, turn=False, mirror_axes=(),
-        speckle=0.2 if found.modality in ("US", "IVUS", "") and not colour else 0.0,
-        colour=0.1 if colour else 0.0,
-    )  # fmt: skip
+    changes = changes_for(found)
     return ClassifyPlan(
         size=preparation_for(found, (), longest).size, longest=longest, width=_WIDTHS[-1], blocks=2, norm="batch",
         folds=folds, batch=int(min(32, max(4, images // 4))), steps=1000, rate=2e-3, weight_decay=0.05, warm_up=0.1,
         smooth=0.05, bfloat16=device == "cpu", channels_last=dims == 2, threads=max(1, threads // max(1, folds)),
         changes=changes, device=device,
     )  # fmt: skip
+
+
+def changes_for(found: Look) -> ChangeSettings:
+    """How strongly images are changed: small ones little, because warping blurs what they have.
+
+    On 624 ultrasound images of 28 pixels, two folds, 100 seconds each: gentle changes without mixing AUROC 0.891,
+    strong ones with it 0.859. On 512 of 96 pixels strong ones with it 0.927, without it 0.910, gentle ones 0.909.
+    """
+    colour = found.channels == 3
+    changes = ChangeSettings(
+        rotation=20.0 if colour else 10.0, speckle=0.2 if found.modality in ("US", "IVUS", "") and not colour else 0.0,
+        colour=0.1 if colour else 0.0, mirror_axes=(),
+    )  # fmt: skip
+    if max(found.shape) <= _SMALL:
+        return changes
+    return replace(
+        changes, rotation=changes.rotation + 3, scaling=0.18, shear=0.08, shift=0.08, intensity=0.25, erase=0.2, mix=0.2
+    )
 
 
 def mirror_candidates(found: Look, names: Sequence[str]) -> tuple[int, ...]:
@@ -175,8 +189,8 @@ def fitted_to(plan: ClassifyPlan, found: Look, images: int, seconds: float, meas
         measure: seconds per step while all networks train side by side, None when measuring must end.
     """
     dims, said = (2 if found.planar else 3), list(plan.measured)
-    for way in ({}, {"bfloat16": False}):
-        other = replace(plan, **way)
+    for precise in (not plan.bfloat16, True):
+        other = replace(plan, bfloat16=not precise)
         spent = measure(other)
         if spent is None:
             break
@@ -187,10 +201,10 @@ def fitted_to(plan: ClassifyPlan, found: Look, images: int, seconds: float, meas
     known: dict[tuple[int, int], float] = {(plan.longest, plan.width): plan.seconds_per_step or 1.0}
     best = plan
     for longest in reversed(_lengths(found, dims)):
-        for width in reversed(_WIDTHS):
+        # Narrow networks are for the smallest frame only: a larger one does not pay before the full width does.
+        for width in reversed(_WIDTHS) if longest == plan.longest else _WIDTHS[:1]:
             other = replace(plan, longest=longest, width=width, size=preparation_for(found, (), longest).size)
-            guess = _guess(known, best, other)
-            if seconds / guess * plan.batch < needed:
+            if seconds / _guess(known, best, other) * plan.batch < needed:
                 continue
             measured = known.get((longest, width)) or measure(other)
             if measured is None:

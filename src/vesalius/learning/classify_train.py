@@ -22,7 +22,7 @@ from vesalius.core.progress import Progress, Silent
 from vesalius.imaging.augmentation import AugmentationSettings
 from vesalius.learning.classify_changes import draw_changes
 from vesalius.learning.classify_data import WholeCases
-from vesalius.learning.classify_frozen import pooled
+from vesalius.learning.classify_frozen import Folds, pooled
 from vesalius.learning.classify_plan import ClassifyPlan
 from vesalius.learning.loop import Lesson, Schedule, State, train
 from vesalius.networks.classifier import ResidualClassifier, residual_shape, settle
@@ -292,13 +292,24 @@ def views_of(mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:
     return [view for n in range(len(axes) + 1) for view in itertools.combinations(axes, n)][:_VIEWS]
 
 
+def ask_networks(
+    plan: ClassifyPlan, cases: WholeCases, networks: Sequence[ResidualClassifier], folds: Folds, kind: str
+) -> list[Array]:
+    """For each network what it says of the cases that it left out, (cases, classes); all at once."""
+
+    def job(number: int) -> Callable[[threading.Event], Array]:
+        return lambda stopped: answers(networks[number], plan, cases, folds[number][1], kind)
+
+    return side_by_side([job(number) for number in range(len(networks))], plan.threads)
+
+
 @torch.no_grad()
 def answers(
     network: ResidualClassifier, plan: ClassifyPlan, cases: WholeCases, chosen: npt.NDArray[np.int64], kind: str
 ) -> Array:
     """(cases, classes) mean over images and views of a network's logits, logarithms of shares where one is right."""
     images = cases.of(chosen)
-    found = []
+    found = [torch.zeros(0, cases.truth.shape[1])]
     for start in range(0, len(images), _ASKED):
         batch = torch.from_numpy(np.asarray(cases.images[images[start : start + _ASKED]], np.float32))
         batch = batch.squeeze(-1) if plan.planar else batch

@@ -156,4 +156,5 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, f) to (n, classes)."""
-        return features @ self.weight.T + self.bias
+        answer: Tensor = features @ self.weight.T + self.bias
+        return answer
