@@ -177,6 +177,32 @@ def test_plots_without_values_and_with_many():
     assert "<t>" not in odd and "<m>" not in odd
 
 
+def test_lines_of_arms_guides_and_axes_that_are_set():
+    lines = (
+        Series("model", (0.0, 0.2, 1.0), (0.0, 0.7, 1.0), line=True),
+        Series("", (0.0, 1.0), (0.0, 1.0), line=True),
+    )
+    svg = plot_svg(Plot("ROC", "1 − specificity", "Sensitivity", lines, limits=(0.0, 1.0, 0.0, 1.0)))
+    assert 'class="curve arm-model"' in svg and 'class="guide"' in svg and "3 points for each of model" in svg
+    assert svg.count("arm-model") == 2  # the curve and its legend
+    froc = Plot("FROC", "rate", "y", (Series("rival", (0.0625, 8.0), (0.1, 0.9), line=True),),
+                limits=(1 / 16, 8.0, 0.0, 1.0), doubling=True)  # fmt: skip
+    drawn = plot_svg(froc)
+    assert all(f">{label}<" in drawn for label in ("1/16", "1/8", "1/4", "1/2", "1", "2", "4", "8"))
+    places = [float(x) for x in re.findall(r'class="tick" x1="([\d.]+)"', drawn)]
+    assert np.allclose(np.diff(places), np.diff(places)[0], atol=0.2)
+
+
+def test_values_without_a_name_stay_in_the_table_of_cases():
+    scores = (
+        Score("model", "c1", "p1", "a", "agreement", 0.4),
+        Score("model", "c1", "p1", "a", "candidate_01_score", 0.7),
+    )
+    text = report_page(Report("t", "detection", (), (), scores))
+    assert "Agreement" in text and "candidate_01" not in text
+    assert "candidate_01_score" in cases_csv(scores)
+
+
 def test_the_learning_curve_is_a_png(tmp_path):
     write_plot(
         Plot("Learning", "step", "loss", (Series("one", (0.0, 10.0), (1.0, 0.5), True),)), tmp_path / "curve.png"

@@ -1,4 +1,5 @@
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from vesalius.core.cohort import Cohort, Split
 from vesalius.core.finding import Finding, Point
 from vesalius.core.grid import Grid
 from vesalius.core.image import Image, Kind
+from vesalius.core.progress import Silent
+from vesalius.core.protocols import Fitted
+from vesalius.core.report import Plot
 from vesalius.imaging.duplicates import perceptual_hash
 from vesalius.measures.target import Target
 from vesalius.tasks.shortcut_features import MARKS, RIM, SIZE, as_table, case_features
-from vesalius.tasks.shortcuts import Shortcuts, check_shortcuts
+from vesalius.tasks.shortcuts import Shortcuts, check_shortcuts, learn_after_checks
 
 SICK = Target("sick", "binary", ("0", "1"))
 
@@ -83,6 +87,32 @@ def test_each_shortcut_is_found_and_named_with_its_figure(cohort, group):
 
 def test_the_same_seed_gives_the_same_answer():
     assert check(study(framed, 40)) == check(study(framed, 40))
+
+
+@dataclass(frozen=True)
+class Settings:
+    minutes: float = 10.0
+    seed: int = 0
+
+
+def test_learning_says_what_was_found_and_keeps_to_the_budget():
+    cohort, told, left, said = study(framed, 40), Silent(), [], []
+
+    def learner(cohort, train, settings, work, progress, target):
+        left.append(settings.minutes)
+        return Fitted({}, {"plan": 1}, Plot("", "", "", ()))
+
+    told.say = said.append
+    fitted = learn_after_checks(learner, cohort, cohort.cases, Settings(), Path("nowhere"), told, SICK)
+    assert said[0].startswith("Warning:") and left[0] < 10.0
+    assert fitted.card["plan"] == 1
+    assert Shortcuts.from_json(json.loads(json.dumps(fitted.card["shortcuts"]))).warns
+
+
+def test_large_images_are_read_for_fewer_cases(monkeypatch):
+    monkeypatch.setattr("vesalius.tasks.shortcuts._MOST_VOXELS", 1e5)
+    found = check(study(n=80))
+    assert found.table is not None  # of some sixty cases, each class often enough
 
 
 def test_too_few_and_nothing_that_varies():

@@ -25,7 +25,7 @@ _TITLES = {
     "finder": "Finder",
     "format": "Card format",
 }
-_ELSEWHERE = frozenset({"metrics", "research_only"})  # the report shows its own
+_ELSEWHERE = frozenset({"metrics", "research_only", "shortcuts"})  # the report shows its own
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ _MOST_PLOTTED = 4  # classes with plots of their own
 _FEW_CASES = 20
 _UNIT = (0.0, 1.0, 0.0, 1.0)
 _COMPARED = ("auprc", "balanced_accuracy", "kappa_quadratic", "brier")
-TRIAGE_THRESHOLD = "sensitivity_99"  # of the card's thresholds
+TRIAGE_THRESHOLD = "sensitivity_99"  # of the card's thresholds, for the probability of the second of two classes
 
 
 def sentences(
@@ -225,7 +225,7 @@ def _triage(sample: Sample, target: Target, site: Site, thresholds: Mapping[str,
     if target.kind == "multilabel" or len(sick) != 1 or not sample.arms:
         return {}
     number = sick[0]
-    own = thresholds.get(TRIAGE_THRESHOLD)
+    own = thresholds.get(TRIAGE_THRESHOLD) if target.kind == "binary" and number == 1 else None
     scores = {arm: answers.probability[:, number] for arm, answers in sample.arms.items()}
     truth = next(iter(sample.arms.values())).truth[:, number]
     return triage_of(truth, scores, sample.patients, site, float(own) if isinstance(own, (int, float)) else None)

@@ -68,7 +68,7 @@ def common_words(attributes: Attributes) -> dict[str, set[str]]:
 
 def _size(image: Image) -> Numbers:
     i, j, k = image.grid.shape
-    found = {"width": i, "height": j, "depth": k, "aspect": i / j, "pixels": float(np.log(i * j * k))}
+    found: Numbers = {"width": i, "height": j, "depth": k, "aspect": i / j, "pixels": float(np.log(i * j * k))}
     found |= {f"spacing {axis}": step for axis, step in zip("ijk", image.grid.spacing, strict=True)}
     return {name: round(float(value), 4) for name, value in found.items()}
 
@@ -101,7 +101,7 @@ def _range(array: Array, plane: Array) -> Numbers:
 def _rim(plane: Array) -> Numbers:
     """Mean, spread and share of black of each side's outermost strip, and the corners; on the image's own scale."""
     grey = _scaled(plane)
-    found = {}
+    found: Numbers = {}
     for name, strip in _strips(grey, _RIM_SHARE).items():
         found |= {f"{name} mean": float(strip.mean()), f"{name} spread": float(strip.std())}
         found[f"{name} black"] = float(np.mean(strip <= 0.0))

@@ -31,6 +31,8 @@ from vesalius.measures.verdict import listed
 from vesalius.tasks.shortcut_features import ALL, GROUPS, as_table, case_features, common_words
 
 MOST_CASES = 400  # that the small model sees
+_FEWEST_CASES = 60  # that it sees even where each is large
+_MOST_VOXELS = 1e9  # that are read for it, where more than the fewest cases are
 _LEAST_PATIENTS = 10  # of a class, for the small model
 _FOLDS = 5
 _ERROR = 0.05  # chance of any false warning, shared among the looks
@@ -232,9 +234,11 @@ def _drawn(cases: Sequence[Case], target: Target, seed: int) -> tuple[list[Case]
     by_patient: dict[str, list[tuple[Case, tuple[float, ...]]]] = {}
     for case, truth in known:
         by_patient.setdefault(case.patient, []).append((case, truth))
+    sizes = [float(np.prod(image.grid.shape)) for case, _ in known for image in case.images] or [1.0]
+    most = min(MOST_CASES, max(_FEWEST_CASES, round(_MOST_VOXELS / np.median(sizes))))
     drawn: list[tuple[Case, tuple[float, ...]]] = []
     for patient in order:
-        if len(drawn) >= MOST_CASES:
+        if len(drawn) >= most:
             break
         drawn += by_patient[patient]
     table = np.array([truth for _, truth in drawn], dtype=np.float64).reshape(len(drawn), -1)
