@@ -17,6 +17,7 @@ from vesalius.privacy.faces import Defaced, NoHead, deface_image, kind_of, look_
 from vesalius.privacy.hiding import hide
 from vesalius.privacy.profile import FaceMode
 from vesalius.privacy.site import load_profile
+from vesalius.steps.ingest import ingest
 
 SAGITTAL = np.array([[0, 0, -1], [1, 0, 0], [0, 1, 0]])  # i to the back, j to the head, k to the right
 
@@ -178,3 +179,18 @@ def test_a_site_decides_about_faces():
     assert load_profile('[pixels]\nfaces = "remove"').faces is FaceMode.REMOVE
     with pytest.raises(UsageError, match="faces"):
         load_profile('[pixels]\nfaces = "blur"')
+
+
+def test_ingest_takes_the_face_out_of_what_is_stored(tmp_path, plain):
+    head, found = plain
+    series(tmp_path / "in", head)
+    cohort = ingest(tmp_path / "in", into=tmp_path / "study", faces="remove", pixels="keep", workers=1)
+    ((image,),) = [case.images for case in cohort.cases]
+    stored = image.read()[0]
+    assert image.grid.matches(head.grid)
+    changed = stored != head.array
+    assert (changed & ~found.removed).sum() < 0.001 * found.removed.sum()
+    assert stored[head.nose].max() < 20 and np.array_equal(stored[head.brain], head.array[head.brain])
+    for word in ("blur", ""):
+        with pytest.raises(UsageError, match="faces"):
+            ingest(tmp_path / "in", into=tmp_path / "other", faces=word)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vesalius.privacy.head_model import HeadModel
 
 _LEAST_MM = 70.0  # a thinner scan shows no face in relief
+_NO_OUTLINE = 0.6  # below, and without a brain, nothing looks like a head
 _LEAST_OUTLINE = 0.8  # share of an outline's variance that the average head explains
 _WITNESS_MM = 3.0  # around what the witness calls brain
 _MOST_BRAIN_ML = 3.0  # brain by the witness where the outline sees face: beyond it, one of them is wrong
@@ -118,7 +119,7 @@ def look_for_face(array: Array, grid: Grid, modality: str, model: HeadModel | No
     outline = Volume(tissue.astype(np.float32), scan.grid)
     head = lay_head(outline, model)
     fits = head.score >= _LEAST_OUTLINE and _plausible(head.pose)
-    if witness is None and not fits:
+    if witness is None and not (head.score >= _NO_OUTLINE and _plausible(head.pose)):
         return NoHead("Neither its outline nor its inside looks like a head.")
     if witness is None or not fits:
         raise UnusableInput(
