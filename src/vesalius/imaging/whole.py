@@ -156,6 +156,5 @@ def _of_channels(array: Array, channels: int) -> Array:
     """Grey repeated, or colours averaged, to the channels that the model takes."""
     if len(array) == channels:
         return array
-    if channels == 1:
-        return array.mean(axis=0, dtype=np.float32, keepdims=True)
-    return np.repeat(array[:1] if len(array) == 1 else array.mean(axis=0, dtype=np.float32, keepdims=True), channels, 0)
+    grey: Array = array if len(array) == 1 else array.mean(axis=0, dtype=np.float32, keepdims=True)
+    return np.repeat(grey, channels, 0)

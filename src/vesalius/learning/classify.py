@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -320,6 +321,6 @@ def _spent_before(work: Path, settings: FitSettings) -> float:
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     beside.write_text(json.dumps(data, indent=1), encoding="utf-8")
     beside.rename(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -28,6 +29,7 @@ from vesalius.store.sealed import Seal, seal_in, sealed_path
 
 HELD_BYTES = 2 << 30  # prepared images that take less than this (float16) are held in memory, else mapped
 _FORMAT = 1
+_TASTED, _TINTED = 8, 0.05  # images whose colours are looked at, and share of pixels in colour that counts
 _MOST_ALIKE = 0.1  # a group of look-alikes with more of the cases than this only shows that all look alike
 
 
@@ -39,7 +41,7 @@ class Look:
         images: their number.
         extent: median extent along each axis, mm, or voxels where no spacing is stated.
         shape: median size, voxels.
-        channels: 3 where an image is in colour, else 1.
+        channels: 3 where most images are in colour, else 1; grey ones stored as colours are grey.
         modality: the most common one, "" where unknown.
         placed: whether every image knows its place in the patient.
     """
@@ -74,7 +76,7 @@ def images_of(case: Case, inputs: Sequence[str]) -> tuple[Image, ...]:
 
 
 def look(cases: Sequence[Case], inputs: Sequence[str]) -> Look:
-    """Look at every image's grid; no pixels are read.
+    """Look at every image's grid; pixels are read of a few images in colour only.
 
     Raises:
         UsageError: there is no image.
@@ -91,10 +93,23 @@ def look(cases: Sequence[Case], inputs: Sequence[str]) -> Look:
     a, b, c = (float(mm) for mm in np.median(shapes * spacings, 0))
     return Look(
         images=len(images), extent=(a, b, c), shape=(i, j, k),
-        channels=3 if any(image.channels >= 3 for image in images) else 1,
+        channels=3 if _colourful(images) else 1,
         modality=Counter(image.modality for image in images).most_common(1)[0][0],
         placed=all(grid.placed for grid in alike),
     )  # fmt: skip
+
+
+def _colourful(images: Sequence[Image]) -> bool:
+    """Whether most images have channels that differ; many grey images are stored as colours."""
+    coloured = [image for image in images if image.channels >= 3]
+    if 2 * len(coloured) <= len(images):
+        return False
+    for image in (coloured[n] for n in np.unique(np.linspace(0, len(coloured) - 1, _TASTED).astype(int))):
+        with contextlib.suppress(UnusableInput):
+            array = image.read()
+            if (array[1:] != array[:1]).mean() > _TINTED:
+                return True
+    return False
 
 
 def preparation_for(found: Look, inputs: Sequence[str], longest: int) -> WholePreparation:

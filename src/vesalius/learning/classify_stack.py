@@ -20,7 +20,7 @@ from vesalius.networks.frozen import FrozenFeatures
 
 _STEPS = 200
 _STRAY = 0.02  # penalty on weights that stray from their start, per case in a hundred
-_BLUR = 0.35  # of scores when a threshold is chosen, in their standard deviations
+_BLUR = 0.5  # of scores when a threshold is chosen, in their standard deviations
 _TRIED = 200
 
 
@@ -94,10 +94,10 @@ def thresholds(logits: Array, truth: Array, kind: str) -> dict[str, Any]:
 
     "sensitivity_99" is, for two classes, the probability that 99 of 100 cases of the second one reach.
 
-    For two classes and for several labels: the probability that maximises the mean of accuracy and balanced
-    accuracy after the scores are blurred by a third of their deviation. The blur stands for another device or
-    another mixture of patients: it prefers the middle of a gap between the classes to its edge, and balanced
-    accuracy does not follow the share of classes, which differs from place to place.
+    For two classes and for several labels: the probability that maximises balanced accuracy after the scores
+    are blurred by half of their deviation. The blur stands for another device or another mixture of patients:
+    it prefers the middle of a gap between the classes to its edge. Balanced accuracy does not follow the share
+    of classes, which differs from place to place.
 
     Args:
         logits: (cases, classes) out of fold; rows with NaN are left out.
@@ -128,9 +128,7 @@ def _threshold(score: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) 
     tried = np.linspace(score.min(), score.max(), _TRIED)
     above = 1 / (1 + np.exp(np.clip(-(score[None] - tried[:, None]) * 1.702 / blur, -60, 60)))
     sensitivity, specificity = above[:, positive].mean(1), 1 - above[:, ~positive].mean(1)
-    share = positive.mean()
-    right = share * sensitivity + (1 - share) * specificity
-    best = tried[int(np.argmax(right + (sensitivity + specificity) / 2))]
+    best = tried[int(np.argmax(sensitivity + specificity))]
     return float(1 / (1 + math.exp(-best)))
 
 

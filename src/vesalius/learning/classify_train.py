@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +189,14 @@ def side_by_side(jobs: Sequence[Callable[[threading.Event], Any]], threads: int)
     with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
         futures = [pool.submit(run, job) for job in jobs]
         try:
-            return [future.result() for future in futures]
-        except BaseException:
+            wait(futures)
+        except KeyboardInterrupt:
             stopped.set()
             raise
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, KeyboardInterrupt)):
+        raise error  # what stopped the others comes first
+    return [future.result() for future in futures]
 
 
 def train_networks(

@@ -138,8 +138,8 @@ class RandomCosines(nn.Module):
         standard = ((features - self.mean) / self.deviation).clamp(-5, 5)
         if self.directions is None or self.phases is None:
             return standard
-        projected: Tensor = standard @ self.directions.T + self.phases
-        return torch.cos(projected) * (2.0 / len(self.phases)) ** 0.5
+        waves: Tensor = torch.cos(standard @ self.directions.T + self.phases) * (2.0 / len(self.phases)) ** 0.5
+        return waves
 
 
 class LinearHead(nn.Module):
