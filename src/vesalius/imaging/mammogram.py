@@ -22,7 +22,7 @@ Bools = npt.NDArray[np.bool_]
 _EDGE = 256  # pixels of the longer side that everything is decided on
 _LEAST_AREA, _MOST_AREA = 0.04, 0.97  # share of the image that a breast may take
 _DARK = 0.15  # least share of an image beyond the breast for it to look like a mammogram
-_STRAIGHT = 0.5  # least share of the breast's rows that end at the straight chest wall
+_STRAIGHT, _ROUND = 0.7, 0.45  # of a breast's rows, at least and at most this share ends straight at either side
 _LEAST_STEP = 0.04  # a muscle's edge is at least this step, in units of what lies between ground and breast
 
 
@@ -34,13 +34,15 @@ class Breast:
         mask: the breast, pectoral muscle included.
         muscle: the pectoral muscle; nowhere true where none was found.
         wall_right: True where the chest wall lies at the high end of i.
-        straight: share of the breast's rows that end within 3 % of the width from the chest wall's line.
+        straight, across: share of the breast's rows that end within 3 % of the width from the chest wall's
+            line, and from a like line at the other side.
     """
 
     mask: Bools
     muscle: Bools
     wall_right: bool
     straight: float
+    across: float
 
 
 def find_breast(plane: Array) -> Breast | None:
@@ -61,11 +63,11 @@ def find_breast(plane: Array) -> Breast | None:
     body = _largest_region(smooth)
     if body is None:
         return None
-    wall_right, straight = _chest_wall(body)
+    wall_right, straight, across = _chest_wall(body)
     turned, turned_body = (smooth[::-1], body[::-1]) if wall_right else (smooth, body)
     muscle = _muscle(turned, turned_body)
     muscle = muscle[::-1] if wall_right else muscle
-    return Breast(_enlarged(body, plane.shape), _enlarged(muscle, plane.shape), wall_right, straight)
+    return Breast(_enlarged(body, plane.shape), _enlarged(muscle, plane.shape), wall_right, straight, across)
 
 
 def looks_like_mammogram(plane: Array) -> bool:
@@ -78,7 +80,7 @@ def looks_like_mammogram(plane: Array) -> bool:
     if found is None:
         return False
     outside = ~found.mask
-    if outside.mean() < _DARK or found.straight < _STRAIGHT:
+    if outside.mean() < _DARK or found.straight < _STRAIGHT or found.across > _ROUND:
         return False
     low, high = np.percentile(plane[found.mask], (1, 99))
     ground = float(np.median(plane[outside]))
@@ -146,15 +148,15 @@ def _threshold(share: Float32) -> float:
     return float(np.clip(otsu / 3, 0.03, 0.25))
 
 
-def _chest_wall(body: Bools) -> tuple[bool, float]:
-    """Whether the chest wall is at the high end of i, and which share of rows ends at its straight line."""
+def _chest_wall(body: Bools) -> tuple[bool, float, float]:
+    """Whether the chest wall is at the high end of i; shares of rows that end straight there and opposite."""
     rows = body.any(axis=0)
     first = body.argmax(axis=0)[rows]
     last = body.shape[0] - 1 - body[::-1].argmax(axis=0)[rows]
     near = max(2.0, 0.03 * body.shape[0])
     left = float((first <= np.percentile(first, 5) + near).mean())
     right = float((last >= np.percentile(last, 95) - near).mean())
-    return right > left, max(left, right)
+    return right > left, max(left, right), min(left, right)
 
 
 def _muscle(smooth: Float32, body: Bools) -> Bools:

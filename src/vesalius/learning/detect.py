@@ -37,6 +37,7 @@ from vesalius.measures.target import Target
 from vesalius.networks.detector import DetectorEnsemble, detector
 
 _MEASURED_STEPS = 4
+_ENOUGH_STEPS = 600  # of each network, where there is a choice
 _MEASURING_SHARE = 0.03  # of the budget, at most, goes into measuring ways of computing
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for the second look and export
 _JUDGING_SECONDS = 0.06  # per image: candidates, features and their classifier
@@ -86,11 +87,11 @@ def fit_detection(
         progress.say(sentence)
     if not any(len(image.classes) for image in images):
         raise UsageError("No image with a lesion can be used.", remedy="See the reasons above.")
-    plan, parts = _folded(images, plan, settings.seed)
     classes = len(question.classes)
     if not planned:
-        plan = _measured(plan, parts, classes, settings, deadline)
+        plan = _measured(plan, images, classes, settings, deadline)
         _write(work / "plan.json", plan.as_json())
+    parts = _folded(images, plan.folds, settings.seed)
     torch.set_num_threads(plan.threads)
     for sentence in plan.sentences():
         progress.say(sentence)
@@ -104,8 +105,10 @@ def fit_detection(
         )
         lesson = DetectionLesson(patches, plan, work / f"alarms{number}.json")
 
-        def left(number: int = number) -> float:
-            return _share(deadline, settings.minutes, looking, plan.folds - number)
+        end = time.monotonic() + _share(deadline, settings.minutes, looking, plan.folds - number)
+
+        def left(end: float = end) -> float:
+            return end - time.monotonic()
 
         def saved() -> None:
             _write(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
@@ -184,18 +187,16 @@ def _plan(
     return plan, False
 
 
-def _folded(images: Sequence[LookedOver], plan: DetectPlan, seed: int) -> tuple[DetectPlan, list[Part]]:
+def _folded(images: Sequence[LookedOver], folds: int, seed: int) -> list[Part]:
     """Who learns from which images: patients with lesions and patients without are dealt out alike."""
+    if folds == 1:
+        return [(list(images), [])]
     sick = sorted({image.patient for image in images if len(image.classes)})
     well = sorted({image.patient for image in images} - set(sick))
-    folds = min(plan.folds, max(1, len(sick)))
-    plan = replace(plan, folds=folds)
-    if folds == 1:
-        return plan, [(list(images), [])]
     rng = np.random.default_rng(seed)
     order = [sick[n] for n in rng.permutation(len(sick))] + [well[n] for n in rng.permutation(len(well))]
     groups = [set(order[number::folds]) for number in range(folds)]
-    return plan, [
+    return [
         ([item for item in images if item.patient not in group], [item for item in images if item.patient in group])
         for group in groups
     ]
@@ -218,10 +219,11 @@ def _schedule(plan: DetectPlan, number: int, classes: int, seed: int) -> Schedul
 
 
 def _measured(
-    plan: DetectPlan, parts: Sequence[Part], classes: int, settings: FitSettings, deadline: float
+    plan: DetectPlan, images: Sequence[LookedOver], classes: int, settings: FitSettings, deadline: float
 ) -> DetectPlan:
     """The plan with the way of computing that measured fastest and as many steps as fit."""
-    images = parts[0][0]
+    sick = len({image.patient for image in images if len(image.classes)})
+    plan = replace(plan, folds=min(plan.folds, sick))
     patches = LesionPatches(images, plan.patch, plan.batch, classes, settings.seed, plan.augmentation)
     numbers = [plan.threads] if settings.threads or plan.device != "cpu" else sorted({1, plan.threads}, reverse=True)
     ways = [replace(plan, threads=threads, bfloat16=half) for half in (False, True) for threads in numbers]
@@ -242,9 +244,12 @@ def _measured(
         seconds = float(np.median(spent[1:]))
         if seconds < 0.97 * best.seconds_per_step:
             best = replace(way, seconds_per_step=seconds)
-    looking = _looking(best, [image for part in parts[:1] for group in part for image in group])
-    left = _share(deadline, settings.minutes, looking, best.folds)
-    return replace(best, steps=max(20, int(left / best.seconds_per_step)))
+    # Fewer networks where all of them would hardly learn anything; those that were asked for are trained.
+    steps = _share(deadline, settings.minutes, _looking(best, images), 1) / best.seconds_per_step
+    folds = best.folds
+    while settings.folds == 1 and folds > 2 and steps / folds < _ENOUGH_STEPS:
+        folds -= 1
+    return replace(best, folds=folds, steps=max(20, int(steps / folds)))
 
 
 def _looking(plan: DetectPlan, images: Sequence[LookedOver]) -> float:
