@@ -62,7 +62,7 @@ def test_model_and_rival_are_measured_on_the_test_part(tmp_path, rivals):
     assert {(row["case"], row["class"]) for row in rows} == {(case.id, label.name) for case in TEST for label in LABELS}
     overall = find_metric(report.metrics, "model", "dice").value
     assert overall == pytest.approx(np.mean([float(row["dice"]) for row in rows]))
-    assert [picture.caption[:11] for picture in report.pictures] == ["Rank 1 of 6", "The middle "]
+    assert [picture.caption[:11] for picture in report.pictures] == ["Rank 1 of 6", "The middle ", "The best ca"]
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["cases.csv", "report.html", "report.json"]
     assert progress.aside == [] and progress.figures["cases"] == 6
     assert data["card"]["patients_seen"] == 4

@@ -21,6 +21,7 @@ from vesalius.measures.target import Target
 from vesalius.reporting.html import report_page
 from vesalius.reporting.write import cases_csv
 from vesalius.tasks import task_named
+from vesalius.tasks.arms import Measured
 from vesalius.tasks.classification import Classification
 from vesalius.tasks.classification_data import positive_class
 from vesalius.tasks.site import Site
@@ -241,6 +242,16 @@ def test_the_page_holds_plots_tables_and_maps():
     rows = list(csv.DictReader(io.StringIO(cases_csv(scores))))
     assert list(rows[0])[:7] == ["case", "patient", "class", "agreement", "probability", "predicted", "truth"]
     assert len(rows) == 80 and "rival_probability" in rows[0]
+
+
+def test_maps_wait_on_the_disk(tmp_path):
+    case, measured = make_case(0, sick=1.0), Measured(tmp_path)
+    map_ = np.random.default_rng(0).random((2, 3, 3, 1))
+    measured.keep(case, {"model": answer(TWO.classes, (0.3, 0.7), map=map_, predicted="1")})
+    assert "map" not in measured._answers[case.id]["model"][0].details
+    back = measured.answers(case)["model"]
+    assert back.label_map is None and back.details["predicted"] == "1"
+    assert back.details["map"] == pytest.approx(map_, abs=1e-3)
 
 
 def test_a_site_is_checked():

@@ -20,6 +20,7 @@ from vesalius.measures.summary import MODEL
 from vesalius.tasks.inputs import inputs_of
 
 WORST_SHOWN = 6
+_LABELS, _DETAIL = "label_map", "detail_"
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class _Held:
 
 @dataclass
 class Measured:
-    """What became of each case. Label maps lie on the disk, so that memory does not grow with the cases.
+    """What became of each case. Arrays lie on the disk, so that memory does not grow with the cases.
 
     Args:
-        spool: folder for label maps.
+        spool: folder for arrays.
         cases: the cases that were measured.
         scores: of every arm, case and class.
         aside: cases that could not be read, with the reason.
@@ -53,15 +54,20 @@ class Measured:
     _answers: dict[str, dict[str, tuple[Prediction, Path]]] = field(default_factory=dict)
 
     def keep(self, case: Case, answers: Mapping[str, Prediction]) -> None:
-        """Put the label maps of a case's answers on the disk, the rest of them into memory."""
+        """Put the arrays of a case's answers on the disk, the rest of them into memory."""
         kept = {}
         for arm, answer in answers.items():
             path = self.spool / f"{len(self._answers)}-{arm}.npz"
+            arrays = {name: value for name, value in answer.details.items() if isinstance(value, np.ndarray)}
+            stored = {f"{_DETAIL}{name}": _small(value) for name, value in arrays.items()}
             if answer.label_map is not None:
                 label_map = np.asarray(answer.label_map)
                 smallest = np.min_scalar_type(int(label_map.max(initial=0)))
-                np.savez_compressed(path, label_map=label_map.astype(smallest))
-            kept[arm] = replace(answer, label_map=None), path
+                stored[_LABELS] = label_map.astype(smallest)
+            if stored:
+                np.savez_compressed(path, **stored)
+            rest = {name: value for name, value in answer.details.items() if name not in arrays}
+            kept[arm] = replace(answer, label_map=None, details=rest), path
         self._answers[case.id] = kept
 
     def answers(self, case: Case) -> dict[str, Prediction]:
@@ -71,8 +77,15 @@ class Measured:
             found[arm] = answer
             if path.exists():
                 with np.load(path) as stored:
-                    found[arm] = replace(answer, label_map=stored["label_map"])
+                    details = {name.removeprefix(_DETAIL): stored[name] for name in stored if name != _LABELS}
+                    labels = stored.get(_LABELS)
+                found[arm] = replace(answer, label_map=labels, details={**answer.details, **details})
         return found
+
+
+def _small(array: Array) -> Array:
+    """Half as exact where that is enough for a picture, such as a class-activation map."""
+    return array.astype(np.float16) if array.dtype.kind == "f" else array
 
 
 def measure_arms(
@@ -114,16 +127,19 @@ def measure_arms(
 
 
 def pictures_of(task: Task, measured: Measured, inputs: Sequence[str]) -> list[Picture]:
-    """The worst cases of the model by the task's own order, worst first, then the middle one."""
+    """The worst cases of the model by the task's own order, worst first, then the middle and the best one."""
     values = task.rank(measured.scores)
     order = sorted((case for case in measured.cases if case.id in values), key=lambda c: (values[c.id], c.id))
     shown = list(range(min(WORST_SHOWN, len(order))))
     if len(order) // 2 >= WORST_SHOWN:
         shown.append(len(order) // 2)
+    if len(order) - 1 > max(shown, default=len(order)):
+        shown.append(len(order) - 1)
     pictures = task.overview(measured.cases, measured.scores)
     for place in shown:
         held = _read(task, order[place], inputs)
-        rank = "The middle case" if place >= WORST_SHOWN else f"Rank {place + 1} of {len(order)}"
+        best = "The best case" if place == len(order) - 1 else "The middle case"
+        rank = best if place >= WORST_SHOWN else f"Rank {place + 1} of {len(order)}"
         for picture in task.pictures(held, measured.answers(order[place]), measured.scores):
             pictures.append(replace(picture, caption=f"{rank}. {picture.caption}"))
     return pictures
