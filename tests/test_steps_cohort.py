@@ -215,7 +215,7 @@ def test_a_kill_in_the_middle_loses_nothing_and_the_next_run_finishes(tmp_path):
     database = tmp_path / "study" / "cohort.sqlite"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        if database.exists() and len(list((tmp_path / "study" / "images").glob("*/*.nii.gz"))) >= 5:
+        if database.exists() and len(vs.open_cohort(tmp_path / "study")) >= 5:
             break
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)

@@ -22,6 +22,7 @@ from vesalius.core.errors import StoreError, UnusableInput, WithdrawnPatient
 from vesalius.core.finding import Finding
 from vesalius.core.grid import Array, Grid, reorient
 from vesalius.formats.dicom_header import lenient
+from vesalius.formats.find import find_scans
 from vesalius.formats.names import MASK_ENDING, volume_of, without_suffix
 from vesalius.formats.scan import Companion, Scan
 from vesalius.imaging.duplicates import perceptual_hash
@@ -87,6 +88,11 @@ class Door:
     def image_id(self, scan: Scan) -> str:
         """The id this scan has or would have; the same content under the same name gets the same one."""
         return self.pseudonyms.image("\n".join([*_content(scan), PurePosixPath(scan.name).name]))
+
+    def holds(self, path: Path) -> bool:
+        """Whether the first image of a file is in the cohort, by its content and name."""
+        first = next((scan for scan in find_scans(path) if isinstance(scan, Scan)), None)
+        return first is not None and writer.has_image(self.folder, self.image_id(first))
 
     def admit(self, scan: Scan, *, role: str, patient: str, visit: str) -> bool:
         """Write a scan into the cohort.

@@ -84,7 +84,7 @@ def label(
         known = {entry.value: entry.name for entry in study.labels} | dict(names or {})
         if not Path(masks).exists():
             raise UsageError("These masks do not exist.", remedy="Check the spelling.", file=masks)
-        join_masks(door, study, list(_mask_files(Path(masks))), known, ignore, replace, progress)
+        join_masks(door, study, list(_mask_files(Path(masks), door)), known, ignore, replace, progress)
     door.record("label", len(study.cases), {"masks": int(masks is not None), "tables": int(table is not None)})
     return open_cohort(folder)
 
@@ -142,7 +142,7 @@ def join_masks(
     )
 
 
-def _mask_files(source: Path) -> Iterator[tuple[Path, str]]:
+def _mask_files(source: Path, door: Door) -> Iterator[tuple[Path, str]]:
     from vesalius.formats.names import bare_mask_name, without_suffix
 
     if source.is_file():
@@ -151,8 +151,8 @@ def _mask_files(source: Path) -> Iterator[tuple[Path, str]]:
     files = sorted(source.rglob("*"))
     masked = {path.parent / bare for path in files if (bare := bare_mask_name(path))}
     for path in files:
-        if path.parent / without_suffix(path.name) in masked:
-            continue  # the image that lies beside its mask
+        if path.parent / without_suffix(path.name) in masked and door.holds(path):
+            continue  # the image itself, beside its mask
         hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
         if path.is_file() and not hidden and path.suffix.lower() not in (".txt", ".csv", ".json", ".md"):
             yield path, path.relative_to(source).as_posix()
