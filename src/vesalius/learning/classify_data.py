@@ -30,7 +30,7 @@ from vesalius.store.sealed import Seal, seal_in, sealed_path
 HELD_BYTES = 2 << 30  # prepared images that take less than this (float16) are held in memory, else mapped
 _FORMAT = 1
 _TASTED, _TINTED = 8, 0.05  # images whose colours are looked at, and share of pixels in colour that counts
-_MOST_ALIKE = 0.1  # a group of look-alikes with more of the cases than this only shows that all look alike
+_FEW_ALIKE, _MOST_ALIKE = 8, 0.1  # look-alikes in a group, or share of the cases, above which all look alike
 
 
 @dataclass(frozen=True)
@@ -264,9 +264,10 @@ def grouped(patients: Sequence[str], hashes: dict[str, bytes]) -> npt.NDArray[np
     pairs = [(int(a.split(":")[0]), int(b.split(":")[0])) for a, b in near_duplicates(hashes)]
     first_of: dict[str, int] = {}
     alone = [(first_of.setdefault(patient, number), number) for number, patient in enumerate(patients)]
-    joined = _components(len(patients), alone + pairs)
-    if len(joined) and np.bincount(joined).max() > max(2.0, _MOST_ALIKE * len(patients)):
-        joined = _components(len(patients), alone)
+    by_patient, joined = _components(len(patients), alone), _components(len(patients), alone + pairs)
+    if len(joined):
+        most = max(_FEW_ALIKE, _MOST_ALIKE * len(patients), 2 * int(np.bincount(by_patient).max()))
+        return joined if np.bincount(joined).max() <= most else by_patient
     return joined
 
 

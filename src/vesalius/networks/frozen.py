@@ -8,6 +8,7 @@ needs only convolutions and runs in 2D and 3D.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 _SMALLEST = 6  # the pyramid ends before an axis has fewer voxels
 _LEVELS = 5
+_MOST_VOXELS = 40_000  # larger images are halved first: the features shall take seconds
 _CELLS = 3  # cells along each axis in which the energies are taken too
 _BRIGHTNESS = (-1.75, -1.0, -0.25, 0.5, 1.25, 2.0)  # where brightness is counted, in deviations
 _TINY = 1e-4
@@ -31,13 +33,18 @@ class FrozenFeatures(nn.Module):
     def __init__(self, size: Sequence[int]) -> None:
         super().__init__()
         self.dims, left = len(size), list(size)
-        self.levels = 1
+        self.levels, self.first = 1, 0
+        while math.prod(left) > _MOST_VOXELS:
+            left = [-(-n // 2) if n > 1 else 1 for n in left]
+            self.first += 1
         while self.levels < _LEVELS and max(left) >= 2 * _SMALLEST:
             left = [-(-n // 2) if n > 1 else 1 for n in left]
             self.levels += 1
 
     def forward(self, image: Tensor) -> Tensor:
         """Logarithms of energies at every level, shares of brightness, and the coarse image itself."""
+        for _ in range(self.first):
+            image = self._halved(image)
         found = [self._cells(image, 2 * _CELLS - 2).flatten(1)]
         for centre in _BRIGHTNESS:
             share = torch.exp(-((image - centre) ** 2) / (2 * 0.375**2))
