@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Measured:
         for arm, answer in answers.items():
             path = self.spool / f"{len(self._answers)}-{arm}.npz"
             arrays = {name: value for name, value in answer.details.items() if isinstance(value, np.ndarray)}
-            stored = {f"{_DETAIL}{name}": _small(value) for name, value in arrays.items()}
+            stored: dict[str, Any] = {f"{_DETAIL}{name}": _small(value) for name, value in arrays.items()}
             if answer.label_map is not None:
                 label_map = np.asarray(answer.label_map)
                 smallest = np.min_scalar_type(int(label_map.max(initial=0)))
