@@ -138,3 +138,30 @@ def test_a_preparation_survives_its_card() -> None:
     assert made.size == (128, 108, 1)
     assert WholePreparation.from_json(made.as_json()) == made
     assert np.prod(preparation_for(replace(look, shape=(28, 28, 28), extent=(28.0,) * 3), (), 28).size) == 28**3
+
+
+def test_half_weights_are_the_same_on_both_sides() -> None:
+    from safetensors.numpy import load
+    from torch import nn
+
+    from vesalius.learning.classify_stack import CalibratedEnsemble, Weights
+    from vesalius.learning.export import check_volume, compare, export_module
+    from vesalius.networks.classifier import ResidualClassifier, residual_shape, settle
+    from vesalius.networks.frozen import FrozenFeatures, LinearHead, RandomCosines
+
+    torch.manual_seed(0)
+    network = ResidualClassifier(1, 2, residual_shape((16, 16, 1), 16), 2)
+    for parameter in network.parameters():
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter, 1.0, 0.5)
+    settle(network, [torch.randn(16, 1, 16, 16)])
+    features = FrozenFeatures((16, 16))(torch.randn(50, 1, 16, 16))
+    directions, phases = torch.randn(512, features.shape[1]) * 0.05, torch.rand(512) * 6
+    bend = RandomCosines(features.mean(0), features.std(0), directions, phases)
+    head = nn.Sequential(bend, LinearHead(torch.randn(2, 512), torch.zeros(2)))
+    whole = CalibratedEnsemble([network], head, Weights(0.5, 9.0, (0.0, 0.1)), (16, 16, 1), (0,), "binary")
+    axes = {name: {0: "n"} for name in ("image", "logits", "map")}
+    files = export_module(whole, check_volume(1, (16, 16, 1)), axes)
+    check = load(files["check.safetensors"])
+    assert compare(files, check["input"], check["output"]) < 1e-4
+    assert compare(files, check["input"], check["map"], "map") < 1e-4

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from vesalius.core.grid import Array
 from vesalius.learning.classify_train import comparable, views_of
-from vesalius.networks.classifier import ResidualClassifier
+from vesalius.networks.classifier import ResidualClassifier, folded
 from vesalius.networks.frozen import FrozenFeatures
 
 _STEPS = 200
@@ -154,7 +154,7 @@ class CalibratedEnsemble(nn.Module):
         kind: str,
     ) -> None:
         super().__init__()
-        self.networks, self.frozen = nn.ModuleList(networks), frozen
+        self.networks, self.frozen = nn.ModuleList(folded(network) for network in networks), frozen
         self.planar = size[2] == 1
         self.features = FrozenFeatures(size[:2] if self.planar else size)
         self.views, self.kind, self.weights = views_of(mirror_axes), kind, weights

@@ -136,8 +136,9 @@ def compare(files: dict[str, bytes], image: Array, expected: Array, output: str 
 
 def _round_to_half(network: nn.Module) -> None:
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(parameter.half().float())
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half().float())
 
 
 def _graph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 _SMALLEST = 4  # an axis is halved only while at least this many voxels remain
 _EARLY = 4500  # images with more voxels than this are halved by the stem: full resolution costs most of all
@@ -164,6 +166,20 @@ def normalisation(kind: str, dims: int, channels: int) -> Any:
     if kind == "group":
         return nn.GroupNorm(max(1, channels // _GROUP), channels)
     return layers_of(dims).batch_norm(channels)
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy whose batch normalisation is folded into the convolutions before it, with the same answer.
+
+    Exporting folds it anyway, but only after the weights were rounded to half precision.
+    """
+    copied = copy.deepcopy(network).eval()
+    for part in [module for module in copied.modules() if isinstance(module, nn.Sequential)]:
+        for number in range(len(part) - 1):
+            first, second = part[number], part[number + 1]
+            if isinstance(first, nn.Conv2d | nn.Conv3d) and isinstance(second, nn.BatchNorm2d | nn.BatchNorm3d):
+                part[number], part[number + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return copied
 
 
 @torch.no_grad()
