@@ -6,6 +6,7 @@ does not depend on how many processes work. This process alone writes to the dat
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,8 +25,9 @@ from vesalius.privacy.storing import Stored, Storer
 from vesalius.privacy.text import REPLACED
 from vesalius.running.crew import Crashed, Crew
 
-# Files from which on more processes are worth their start.
-_MANY = {PixelMode.KEEP: 200, PixelMode.CLEAN: 8, PixelMode.STRICT: 8}
+# Files from which on more processes are worth their start; with text to read they start at once, before this process
+# holds the networks, which must not be forked.
+_MANY = {PixelMode.KEEP: 200, PixelMode.CLEAN: 0, PixelMode.STRICT: 0}
 _MOST_DESCRIBED = 64  # series whose description is cleaned for the table
 _AHEAD = 4  # scans that may wait, per process
 
@@ -124,6 +126,8 @@ def admit_all(door: Door, arrivals: Iterable[Arrival], workers: int) -> Iterator
     Yields:
         Each arrival in order, with whether it is new to the cohort, or why it cannot be used.
     """
+    if door.profile.pixels is not PixelMode.KEEP and "onnxruntime" in sys.modules:
+        workers = 1  # networks that this process holds do not live through a fork
     waiting: deque[_Waiting] = deque()
     here = Crew(_store, _keep_storer, (door.pseudonyms, door.profile), 1)
     crew, files = here, 0
