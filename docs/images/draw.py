@@ -15,7 +15,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
-from vesalius import Image, Segmenter, open_bundle
+from vesalius import Image, load_model
 from vesalius.core.grid import Array, reorient
 from vesalius.core.image import Kind
 from vesalius.virtual.anatomy import TISSUES, average_brain
@@ -41,7 +41,7 @@ def tissue_map(scan: VirtualScan, model: str | None) -> Array:
     if model is None:
         return scan.truth
     image = Image("new", scan.scanner.grid, "T1", Kind.INTENSITY, "MR", 1, Held(scan.signal[None]))
-    found = Segmenter(open_bundle(model)).predict([image]).label_map
+    found = load_model(model).predict([image]).label_map
     assert found is not None
     return found
 

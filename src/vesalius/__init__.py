@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vesalius.core.image import Image
     from vesalius.core.protocols import Model, Prediction, Rival, Task
     from vesalius.core.report import Metric, Report
-    from vesalius.inference.segmenter import Segmenter
     from vesalius.steps.audit import audit
     from vesalius.steps.demo import demo
     from vesalius.steps.evaluate import evaluate
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from vesalius.steps.vault import vault
     from vesalius.store.bundle import open_bundle
     from vesalius.store.cohort import open_cohort
+    from vesalius.tasks.models import load_model
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _HOMES = {
     "receive": "steps.receive",
     "forget": "steps.forget",
     "privacy_check": "steps.privacy_check",
-    "open_cohort": "store.cohort", "open_bundle": "store.bundle", "Segmenter": "inference.segmenter",
+    "open_cohort": "store.cohort", "open_bundle": "store.bundle", "load_model": "tasks.models",
     "Case": "core.case", "Cohort": "core.cohort", "Label": "core.cohort", "Split": "core.cohort",
     "Finding": "core.finding", "Grid": "core.grid", "Image": "core.image", "Metric": "core.report",
     "Report": "core.report", "Model": "core.protocols", "Prediction": "core.protocols",
@@ -59,8 +59,9 @@ _HOMES = {
 
 __all__ = [
     "BundleError", "Case", "Cohort", "Finding", "GeometryError", "Grid", "Image", "Label", "Metric", "Model",
-    "Prediction", "Report", "Rival", "Segmenter", "Split", "Task", "UnusableInput", "UsageError",
-    "VesaliusError", "audit", "demo", "evaluate", "export", "fit", "forget", "ingest", "label", "open_bundle",
+    "Prediction", "Report", "Rival", "Split", "Task", "UnusableInput", "UsageError",
+    "VesaliusError", "audit", "demo", "evaluate", "export", "fit", "forget", "ingest", "label", "load_model",
+    "open_bundle",
     "open_cohort", "predict", "privacy_check", "receive", "share", "show", "split", "vault",
 ]  # fmt: skip
 

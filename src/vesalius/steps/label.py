@@ -14,8 +14,8 @@ from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.grid import Array, Grid
 from vesalius.core.progress import Progress, Silent
+from vesalius.steps._places import join_folders, join_places
 from vesalius.steps.ingest import read_keyed
-from vesalius.steps.places import join_folders, join_places
 
 if TYPE_CHECKING:
     from vesalius.privacy.door import Door

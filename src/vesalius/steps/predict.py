@@ -13,7 +13,7 @@ from vesalius.core.errors import UnusableInput, UsageError, VesaliusError
 from vesalius.core.image import Image, Kind
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY
-from vesalius.steps.answers import Answers, answers_of
+from vesalius.steps._answers import Answers, answers_of
 from vesalius.tasks.inputs import ANY_ROLE
 
 if TYPE_CHECKING:
