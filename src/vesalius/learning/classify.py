@@ -19,7 +19,7 @@ import torch
 
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
-from vesalius.core.errors import UnusableInput, UsageError
+from vesalius.core.errors import UnusableInput, UsageError, VesaliusError
 from vesalius.core.grid import Array
 from vesalius.core.progress import Progress
 from vesalius.core.protocols import Fitted
@@ -99,7 +99,11 @@ def fit_classification(
     plan = replace(plan, turns=tuple(tuple(state.turns) for state in states))
     ensemble = CalibratedEnsemble(networks, frozen.head, weights, plan.size, plan.changes.mirror_axes, question.kind)
     image = check_volume(cases.images.shape[1], plan.size)
-    files = export_module(ensemble, image, {"image": {0: "n"}, "logits": {0: "n"}, "map": {0: "n"}})
+    axes = {name: {0: "n"} for name in ("image", "logits", "map")}
+    try:
+        files = export_module(ensemble, image, axes)
+    except VesaliusError:  # what was learned in the whole budget is not thrown away for half the size
+        files = export_module(ensemble, image, axes, half=False)
     said = {"networks": outside, "frozen features": frozen.outside, "together": joined}
     sentences = [
         found.sentence(), *plan.sentences(), frozen.sentence,
