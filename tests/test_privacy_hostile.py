@@ -9,6 +9,7 @@ import sys
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -136,10 +137,10 @@ def limited() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, home: Path, limits: Callable[[], None] | None = limited) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vesalius", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=SECONDS, preexec_fn=limited, check=False,
+        command, capture_output=True, text=True, timeout=SECONDS, preexec_fn=limits, check=False,
         env={**os.environ, "XDG_DATA_HOME": str(home), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 

@@ -136,7 +136,7 @@ def admit_all(door: Door, arrivals: Iterable[Arrival], workers: int) -> Iterator
             files += len(set(arrival.scan.files))
             if crew is here and workers > 1 and files > _MANY[door.profile.pixels]:
                 crew = Crew(_store, _keep_storer, (door.pseudonyms, door.profile), workers)
-            while waiting and (len(waiting) >= _AHEAD * workers or _same_patient(waiting, arrival)):
+            while waiting and (len(waiting) >= _AHEAD * workers or _must_wait(door, waiting, arrival)):
                 yield _finished(door, waiting.popleft())
             started = _started(door, arrival, crew)
             if isinstance(started, _Waiting):
@@ -153,8 +153,12 @@ def admit_all(door: Door, arrivals: Iterable[Arrival], workers: int) -> Iterator
             door.drop(one.order)
 
 
-def _same_patient(waiting: Iterable[_Waiting], arrival: Arrival) -> bool:
-    return any(one.arrival.patient == arrival.patient for one in waiting)
+def _must_wait(door: Door, waiting: deque[_Waiting], arrival: Arrival) -> bool:
+    """Whether a scan of the same patient, or the same one under another name, is still on its way."""
+    if any(one.arrival.patient == arrival.patient for one in waiting):
+        return True
+    image_id = door.image_id(arrival.scan) if waiting else ""
+    return any(one.order.image.id == image_id for one in waiting)
 
 
 def _started(door: Door, arrival: Arrival, crew: Crew[Stored]) -> _Waiting | Outcome:
