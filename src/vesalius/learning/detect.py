@@ -37,6 +37,7 @@ from vesalius.measures.target import Target
 from vesalius.networks.detector import DetectorEnsemble, detector
 
 _MEASURED_STEPS = 4
+_HOPELESS = 4.0  # a first step this many times slower than the best way is not repeated
 _ENOUGH_STEPS = 600  # of each network, where there is a choice
 _MEASURING_SHARE = 0.03  # of the budget, at most, goes into measuring ways of computing
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for the second look and export
@@ -225,7 +226,7 @@ def _measured(
     sick = len({image.patient for image in images if len(image.classes)})
     plan = replace(plan, folds=min(plan.folds, sick))
     patches = LesionPatches(images, plan.patch, plan.batch, classes, settings.seed, plan.augmentation)
-    numbers = [plan.threads] if settings.threads or plan.device != "cpu" else sorted({1, plan.threads}, reverse=True)
+    numbers = [plan.threads] if settings.threads or plan.device != "cpu" else sorted({1, plan.threads})
     ways = [replace(plan, threads=threads, bfloat16=half) for half in (False, True) for threads in numbers]
     enough = time.monotonic() + _MEASURING_SHARE * (deadline - time.monotonic())
     best = replace(plan, seconds_per_step=math.inf)
@@ -241,7 +242,9 @@ def _measured(
             start = time.perf_counter()
             lesson(network, optimiser, number)
             spent.append(time.perf_counter() - start)
-        seconds = float(np.median(spent[1:]))
+            if spent[0] > _HOPELESS * best.seconds_per_step:
+                break  # threads that wait for each other on a busy machine can take a hundred times as long
+        seconds = float(np.median(spent[1:] or spent))
         if seconds < 0.97 * best.seconds_per_step:
             best = replace(way, seconds_per_step=seconds)
     # Fewer networks where all of them would hardly learn anything; those that were asked for are trained.
