@@ -81,3 +81,8 @@ def test_crops_of_different_patients_are_kept_apart() -> None:
     paths = sorted(HIPPOCAMPUS.glob("*.nii.gz"))
     hashes = {path.name: perceptual_hash(np.asanyarray(nibabel.load(path).dataobj)) for path in paths}
     assert near_duplicates(hashes) == []
+
+
+def test_blank_images_are_no_duplicates_of_each_other():
+    blank = {name: perceptual_hash(np.full((1, 12, 10, 1), value)) for name, value in (("a", 0), ("b", 7), ("c", 0))}
+    assert near_duplicates(blank) == []

@@ -58,12 +58,14 @@ def near_duplicates(hashes: Mapping[str, bytes], max_bits: int | None = None) ->
     one core, in 30 MB besides the hashes.
 
     Args:
-        hashes: `perceptual_hash` by name. Images with different numbers of axes are never joined.
+        hashes: `perceptual_hash` by name. Images with different numbers of axes are never joined, nor are blank
+            ones (of one intensity), which have nothing that could be alike.
         max_bits: most bits that may differ; `MAX_BITS` of their number of axes if left out.
     """
     pairs = []
-    for kind in sorted({value[:1] for value in hashes.values()}):
-        names = sorted(name for name, value in hashes.items() if value[:1] == kind)
+    told = {name: value for name, value in hashes.items() if any(value[1:])}
+    for kind in sorted({value[:1] for value in told.values()}):
+        names = sorted(name for name, value in told.items() if value[:1] == kind)
         limit = MAX_BITS[kind[0]] if max_bits is None else max_bits
         packed = np.stack([np.frombuffer(hashes[name][1:], np.uint8) for name in names])
         for first in range(0, len(names), _BLOCK):
