@@ -82,7 +82,8 @@ def loaded(fitted: Fitted, folder: Path, target: Target = LESION) -> Detector:
 
 def test_planes_are_learned_and_found_at_the_bedside(tmp_path: Path) -> None:
     cohort = cohort_of(tmp_path, (64, 72, 1), 12)
-    fitted = fit(cohort, tmp_path, minutes=0.2)
+    plan = first_plan([(case, LESION.places(case)) for case in cohort.cases], 2, "cpu", 1)
+    fitted = fit(cohort, tmp_path, plan=replace(plan, steps=45).as_json())
     model = loaded(fitted, tmp_path / "model")
     assert model.verify() < 1e-3
     hit = 0
@@ -200,6 +201,25 @@ def test_trees_as_plain_numbers_score_as_the_library_does() -> None:
     np.testing.assert_allclose(ours.scores(table), library.predict_proba(table)[:, 1], atol=1e-5)
     again = SecondLook.from_json(ours.as_json())
     np.testing.assert_allclose(again.scores(table), ours.scores(table))
+
+
+def test_sure_networks_export_without_rounding() -> None:
+    """Where networks are all but certain, the mean of their probabilities must not lose its digits."""
+    from vesalius.learning.export import check_volume, export_module
+    from vesalius.networks.detector import DetectorEnsemble
+
+    torch.manual_seed(0)
+    networks = [detector(5, 1, 2, (8, 8, 8)).eval() for _ in range(2)]
+    for network in networks:
+        with torch.no_grad():
+            network.planar.heat.weight.mul_(100)  # type: ignore[union-attr, operator]
+    whole = DetectorEnsemble(networks)
+    free = {0: "n", 2: "i", 3: "j"}
+    image = check_volume(5, (32, 32, 1))
+    export_module(whole, image, {"image": free, "heat": free, "size": free})
+    heat, _ = whole(torch.from_numpy(image))
+    mean = torch.stack([n(torch.from_numpy(image))[0].double().sigmoid() for n in networks]).mean(0)
+    assert torch.allclose(heat.double().sigmoid(), mean, atol=1e-4)
 
 
 def test_a_view_and_back() -> None:

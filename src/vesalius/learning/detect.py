@@ -140,7 +140,7 @@ def _finished(
 ) -> Fitted:
     """Export, and write the card."""
     size = [1 if n == 1 else max(2 * m, 32) for n, m in zip(plan.patch, plan.multiple, strict=True)]
-    whole = averages[0] if len(averages) == 1 else DetectorEnsemble(averages)
+    whole = DetectorEnsemble(averages)
     free = {0: "n", 2: "i", 3: "j"} | ({} if plan.planar else {4: "k"})
     image = check_volume(images[0].array.shape[0], size)
     small = {axis: f"{name}_heat" if axis else name for axis, name in free.items()}

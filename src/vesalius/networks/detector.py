@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_SURE = 12.0  # logits beyond this are as good as certain; larger ones would only carry larger rounding
 _PRIOR = 0.02  # probability that an untrained network gives every place
 
 
@@ -121,5 +122,7 @@ class DetectorEnsemble(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """As one detector's."""
         answers = [network(image) for network in self.networks]
-        share = torch.stack([heat.sigmoid() for heat, _ in answers]).mean(0).clamp(1e-6, 1 - 1e-6)
-        return torch.log(share / (1 - share)), torch.stack([size for _, size in answers]).mean(0)
+        heats = torch.stack([heat.clamp(-_SURE, _SURE) for heat, _ in answers])
+        # By logarithms: near 0 and 1 the logit of a mean would magnify its rounding a million times.
+        logit = torch.logsumexp(-F.softplus(-heats), 0) - torch.logsumexp(-F.softplus(heats), 0)
+        return logit, torch.stack([size for _, size in answers]).mean(0)
