@@ -14,6 +14,7 @@ import numpy as np
 from vesalius.core.errors import BundleError, UnusableInput
 from vesalius.core.grid import Array, Grid, reorient, restore
 from vesalius.core.image import Image
+from vesalius.imaging.marks import hide_marks
 from vesalius.imaging.prepare import KINDS, Normalisation, normalise
 from vesalius.imaging.resample import Float32, apply_taps, axis_taps, resample
 
@@ -32,6 +33,7 @@ class WholePreparation:
         voxel: proportions of the frame's voxels, such as (1, 1, 2) for thick slices.
         channels: 1 for grey (colours are averaged), 3 for colour (grey is repeated).
         normalisation: of each image, after it was scaled.
+        hide_marks: whether what a device burned into planes is hidden first (`imaging.marks`).
     """
 
     inputs: tuple[str, ...]
@@ -39,12 +41,14 @@ class WholePreparation:
     voxel: tuple[float, float, float]
     channels: int
     normalisation: Normalisation
+    hide_marks: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """What `from_json` needs to make this again."""
         return {
             "inputs": list(self.inputs), "size": list(self.size), "voxel": list(self.voxel),
             "channels": self.channels, "normalisation": [vars(self.normalisation).copy()],
+            **({"hide_marks": True} if self.hide_marks else {}),
         }  # fmt: skip
 
     @classmethod
@@ -59,7 +63,8 @@ class WholePreparation:
             i, j, k = (int(value) for value in data["size"])
             a, b, c = (float(value) for value in data["voxel"])
             recipe = Normalisation(**data["normalisation"][0])
-            result = cls(tuple(data["inputs"]), (i, j, k), (a, b, c), int(data["channels"]), recipe)
+            result = cls(tuple(data["inputs"]), (i, j, k), (a, b, c), int(data["channels"]), recipe,
+                         data.get("hide_marks", False) is True)  # fmt: skip
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise BundleError("The card's preparation cannot be read.", remedy=remedy) from error
         sound = min(result.size) >= 1 and min(result.voxel) > 0 and recipe.kind in KINDS and recipe.std > 0
@@ -101,6 +106,7 @@ def prepare_whole(image: Image, preparation: WholePreparation) -> Float32:
     if array.shape[-3:] != image.grid.shape or array.ndim not in (3, 4):
         raise UnusableInput("The pixels do not fill the image's grid.", remedy="Export it again.")
     array = reorient(array if array.ndim == 4 else array[None], order, flips)
+    array = hide_marks(array) if preparation.hide_marks else array
     return framed(normalise(scaled(_of_channels(array, preparation.channels), canonical, content),
                             preparation.normalisation), preparation.size)  # fmt: skip
 
