@@ -41,7 +41,7 @@ _HOPELESS = 4.0  # a first step this many times slower than the best way is not 
 _ENOUGH_STEPS = 600  # of each network, where there is a choice
 _MEASURING_SHARE = 0.03  # of the budget, at most, goes into measuring ways of computing
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for the second look and export
-_JUDGING_SECONDS = 0.06  # per image: candidates, features and their classifier
+_JUDGING_SECONDS = 0.2  # per image: candidates, features and their classifier
 
 Part = tuple[list[LookedOver], list[LookedOver]]
 
