@@ -1,10 +1,14 @@
 """Build the average head that finds faces: share of tissue and of brain over label maps of whole heads.
 
-    python bench/build_head.py MAPS OUT
+    python bench/build_head.py MAPS OUT [--each FILE]
 
 MAPS holds FreeSurfer label maps of whole heads, such as those of SynthSeg (see draw_heads.py). Each is laid onto
-ICBM 152 by its brain, and the means over all heads and their mirror images are written to OUT
-(`src/vesalius/privacy/head.npz`).
+ICBM 152 by its brain, through a T1 scan of 2 mm that is drawn from it with noise of seed 0, and the means over all
+heads and their mirror images are written to OUT (`src/vesalius/privacy/head.npz`): the same bytes for the same maps.
+FILE receives every head for itself, for `deface_heads.py`; what it holds is not shipped.
+
+The shipped file was made from the maps 01, 02, 04, 05, 06, 08, 10, 11, 12, 14, 15, 17, 18 and 20 of
+github.com/BBillot/SynthSeg (commit 66342c1, data/training_label_maps), under Apache-2.0.
 """
 
 from __future__ import annotations
@@ -90,6 +94,13 @@ def average(heads: Sequence[Laid]) -> dict[str, Array]:
     return fields | {"affine": np.array(BOX.affine)}
 
 
+def read_each(path: Path) -> list[Laid]:
+    """The heads of a FILE, in the order of the names of their maps."""
+    with np.load(path, allow_pickle=False) as stored:
+        columns = [stored[name] for name in ("tissue", "brain", "seen")]
+    return [Laid(*head) for head in zip(*columns, strict=True)]
+
+
 def as_model(tensors: Mapping[str, Array]) -> HeadModel:
     """The model that these tensors describe, as it will be read."""
     return HeadModel(*(Volume(tensors[name].astype(np.float32) / 255.0, BOX) for name in ("outline", "brain")))
@@ -99,12 +110,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("maps", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--each", type=Path)
     given = parser.parse_args()
     heads = []
     for path in sorted(given.maps.glob("*.nii.gz")):
         heads.append(lay(*read_small(path)))
         print(path.name, flush=True)
     np.savez_compressed(given.out, **average(heads))
+    if given.each is not None:
+        fields = {name: np.stack([getattr(head, name) for head in heads]) for name in ("tissue", "brain", "seen")}
+        np.savez_compressed(given.each, **fields)
 
 
 if __name__ == "__main__":

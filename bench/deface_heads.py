@@ -1,12 +1,15 @@
 """Measure what removing faces does to real heads: brain touched, face left, time.
 
-    python bench/deface_heads.py MAPS [--step 1] [--seed 0] [--contrasts t1,t2,flair,random,ct] [--heads 14]
+    python bench/deface_heads.py MAPS [--step 1] [--seed 0] [--contrasts t1,t2,flair,random,ct,thick] [--heads 14]
+        [--each FILE] [--page FILE]
 
 MAPS holds FreeSurfer label maps of whole heads of 1 mm with the tissue outside the brain, such as those of SynthSeg
 (see draw_heads.py); a scan of each contrast is drawn from each. The average head that finds the face is made anew
 for each from all the others, so that no head is measured with its own outline. `--step 2` draws from every second
 voxel. Brain is what the map calls brain tissue or ventricle; one voxel of it changed counts. The face is looked for
-again in the result: the first tissue from the front, before and after.
+again in the result: the first tissue from the front, before and after. `thick` is T2 in axial slices of 5 mm. FILE of
+`--each` holds the laid heads, as build_head.py writes them, else they are laid anew. `--page` draws the first 20 heads
+before and after; it shows faces.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import scipy.ndimage
 
-from build_head import Laid, as_model, average, brain_of, lay, read_small
+from build_head import as_model, average, brain_of, lay, read_each, read_small
 from draw_heads import _RIGHT_OF, _T1, _T1_OUTSIDE, _smooth_field, read_maps
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array, Grid
@@ -28,6 +32,7 @@ from vesalius.privacy.face_views import surface_figures
 from vesalius.privacy.faces import Defaced, NoHead, look_for_face
 from vesalius.privacy.head_model import HeadModel
 from vesalius.privacy.head_outline import tissue_of
+from vesalius.reporting.face_page import FaceAlbum, write_face_page
 
 _CSF = (4, 5, 14, 15, 24, 43, 44, 72)
 _WHITE = (2, 7, 16, 28, 41, 46, 60, 85, 530)
@@ -38,6 +43,7 @@ _TONES = {
     "flair": (20, 90, 120, 30, 40, 70, 120, 80, 140, 90, 40, 15, 110, 5),
     "ct": (8, 32, 38, 45, 15, 50, 40, 30, -60, 35, 50, 900, 350, -1000),
 }
+_THICK_MM = 5
 _OUTSIDE = (502, 506, 507, 508, 509, 511, 512, 514, 515, 516)
 
 
@@ -80,20 +86,46 @@ class Outcome:
     answered: bool = False
 
 
-def measure(labels: Array, grid: Grid, contrast: str, model: HeadModel, rng: np.random.Generator) -> Outcome:
-    """Draw a scan, remove its face, and look for it again."""
-    image = draw(labels, contrast, rng)
-    modality = "CT" if contrast == "ct" else "MR"
+@dataclass(frozen=True)
+class Sample:
+    """A scan and its brain, both (i, j, k) on `grid`."""
+
+    image: Array
+    brain: Array
+    grid: Grid
+    modality: str
+
+
+def sample(labels: Array, grid: Grid, contrast: str, rng: np.random.Generator) -> Sample:
+    """Draw a scan; `thick` means slices of 5 mm, where any voxel with brain in it counts as brain."""
+    image = draw(labels, "t2" if contrast == "thick" else contrast, rng)
+    brain = brain_of(labels)
+    if contrast == "thick":
+        step = max(round(_THICK_MM / grid.spacing[2]), 1)
+        count = image.shape[2] // step
+        slabs = (*image.shape[:2], count, step)
+        image = np.rint(image[..., : count * step].reshape(slabs).mean(axis=3)).astype(np.int16)
+        brain = brain[..., : count * step].reshape(slabs).any(axis=3)
+        affine = np.array(grid.affine)
+        affine[:3, 3] = grid.to_patient([0, 0, (step - 1) / 2])
+        affine[:3, 2] *= step
+        grid = Grid(image.shape, affine)
+    return Sample(image, brain, grid, "CT" if contrast == "ct" else "MR")
+
+
+def measure(scan: Sample, name: str, model: HeadModel, album: FaceAlbum) -> Outcome:
+    """Remove the face of a scan, and look for it again."""
     began = time.process_time()
     try:
-        found = look_for_face(image, grid, modality, model)
+        found = look_for_face(scan.image, scan.grid, scan.modality, model)
     except UnusableInput as error:
         return Outcome(f"refused: {error.what}", seconds=time.process_time() - began)
     seconds = time.process_time() - began
     if isinstance(found, NoHead) or found.unchanged:
         return Outcome(found.reason if isinstance(found, NoHead) else found.unchanged, seconds=seconds)
-    touched = int(((found.array != image) & brain_of(labels)).sum())
-    surface, relief = _seen_again(image, found, grid, modality)
+    album.take(name, scan.image, scan.grid, found)
+    touched = int(((found.array != scan.image) & scan.brain).sum())
+    surface, relief = _seen_again(scan.image, found, scan.grid, scan.modality)
     figures = " ".join(f"{name} {value:.2f}" for name, value in found.figures.items())
     return Outcome(figures, touched, surface, relief, seconds, True)
 
@@ -114,14 +146,16 @@ def main() -> None:
     parser.add_argument("maps", type=Path)
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--contrasts", default="t1,t2,flair,random,ct")
+    parser.add_argument("--contrasts", default="t1,t2,flair,random,ct,thick")
     parser.add_argument("--heads", type=int, default=1000)
+    parser.add_argument("--each", type=Path)
+    parser.add_argument("--page", type=Path)
     given = parser.parse_args()
-    laid: list[Laid] = [lay(*read_small(path)) for path in sorted(given.maps.glob("*.nii.gz"))]
+    paths = sorted(given.maps.glob("*.nii.gz"))
+    laid = read_each(given.each) if given.each is not None else [lay(*read_small(path)) for path in paths]
     outcomes: dict[str, list[Outcome]] = {}
-    for number, (name, labels, grid) in enumerate(read_maps(given.maps)):
-        if number >= given.heads:
-            break
+    album = FaceAlbum()
+    for number, (name, labels, grid) in enumerate(islice(read_maps(given.maps), given.heads)):
         if given.step > 1:
             affine = np.array(grid.affine)
             affine[:3, :3] *= given.step
@@ -129,10 +163,17 @@ def main() -> None:
             grid = Grid(labels.shape, affine)
         model = as_model(average([head for other, head in enumerate(laid) if other != number]))
         for contrast in given.contrasts.split(","):
-            outcome = measure(labels, grid, contrast, model, np.random.default_rng((given.seed, number)))
+            scan = sample(labels, grid, contrast, np.random.default_rng((given.seed, number)))
+            outcome = measure(scan, f"{name} {contrast}", model, album)
             outcomes.setdefault(contrast, []).append(outcome)
             measured = f"touched {outcome.touched} surface {outcome.surface:.3f} relief {outcome.relief:.2f}"
             print(name, contrast, measured, f"{outcome.seconds:.1f} s", outcome.text, flush=True)
+    _tell(outcomes)
+    if given.page is not None:
+        write_face_page(given.page, album, {}, 0)
+
+
+def _tell(outcomes: dict[str, list[Outcome]]) -> None:
     for contrast, rows in outcomes.items():
         done = [row for row in rows if row.answered]
         if not done:

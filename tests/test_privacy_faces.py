@@ -9,6 +9,7 @@ from drawn_head import Drawn, draw_head
 from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.grid import Grid
 from vesalius.formats.find import find_scans
+from vesalius.formats.nifti import write_nifti
 from vesalius.formats.raster import write_png
 from vesalius.privacy import brain_witness, face_files
 from vesalius.privacy.brain_witness import Placed, Witness
@@ -17,6 +18,7 @@ from vesalius.privacy.faces import Defaced, NoHead, deface_image, kind_of, look_
 from vesalius.privacy.hiding import hide
 from vesalius.privacy.profile import FaceMode
 from vesalius.privacy.site import load_profile
+from vesalius.reporting.face_page import FaceAlbum, write_face_page
 from vesalius.steps.ingest import ingest
 
 SAGITTAL = np.array([[0, 0, -1], [1, 0, 0], [0, 1, 0]])  # i to the back, j to the head, k to the right
@@ -143,8 +145,8 @@ def test_a_series_loses_its_face_and_says_so(tmp_path, monkeypatch, plain):
     files = series(tmp_path / "s", head)
     before = [pydicom.dcmread(file) for file in files]
     monkeypatch.setattr(face_files, "_look", lambda array, scan: found)
-    removed = face_files.remove_from_series(tmp_path / "s")
-    assert np.array_equal(removed[0], found.removed)
+    cleaned = face_files.remove_from_series(tmp_path / "s")
+    assert np.array_equal(cleaned.removed[0], found.removed) and cleaned.told == {0: face_files.REMOVED}
     (scan,) = find_scans(tmp_path / "s")
     assert scan.grid.matches(head.grid)
     array = scan.pixels.read()[0]
@@ -160,6 +162,70 @@ def test_a_series_loses_its_face_and_says_so(tmp_path, monkeypatch, plain):
             assert codes.count("113102") == 1
             assert new.SOPInstanceUID == old.SOPInstanceUID and new.get("ImageType") == old.get("ImageType")
     assert not list((tmp_path / "s").glob(".*"))
+
+
+def test_all_volumes_of_a_series_lose_the_face_that_one_of_them_shows(tmp_path, monkeypatch, plain):
+    head, found = plain
+    slices = []
+    for echo in (1, 2, 3):
+        one = dicom_maker.volume_slices(
+            (head.array + echo).astype(np.uint16), spacing=head.grid.spacing, origin=head.grid.origin,
+            sop_class=dicom_maker.MR, modality="MR",
+        )  # fmt: skip
+        for dataset in one:
+            dataset.EchoTime, dataset.EchoNumbers = str(10 * echo), str(echo)
+            dataset.SeriesInstanceUID, dataset.StudyInstanceUID = "1.2.3.4", "1.2.3"
+            dataset.FrameOfReferenceUID, dataset.PatientID = "1.2.3.5", "P"
+        slices += one
+    dicom_maker.write(tmp_path / "s", slices)
+    before = [scan.pixels.read()[0] for scan in find_scans(tmp_path / "s")]
+    assert len(before) == 3
+    looks = []
+
+    def look(array, scan):
+        looks.append(1)
+        if len(looks) == 1:
+            raise UnusableInput("A doubt about the brain.")
+        return NoHead("Nothing.") if len(looks) == 2 else found
+
+    monkeypatch.setattr(face_files, "_look", look)
+    told = []
+    cleaned = face_files.remove_from_series(tmp_path / "s", lambda array, grid, face: told.append(face))
+    assert set(cleaned.removed) == {0, 1, 2} and set(cleaned.told.values()) == {face_files.REMOVED}
+    assert told == [found]
+    for old, scan in zip(before, find_scans(tmp_path / "s"), strict=True):
+        new = scan.pixels.read()[0]
+        assert np.array_equal(new[~found.removed], old[~found.removed]) and new[head.nose].max() < 20
+    looks.clear()
+    monkeypatch.setattr(face_files, "_look", lambda array, scan: look(array, scan) if len(looks) < 2 else NoHead("No."))
+    with pytest.raises(UnusableInput, match="doubt"):
+        face_files.remove_from_series(tmp_path / "s")
+
+
+def test_a_plain_file_loses_its_face(tmp_path, monkeypatch, plain):
+    head, found = plain
+    write_nifti(tmp_path / "a.nii.gz", head.array, head.grid)
+    monkeypatch.setattr(face_files, "_look", lambda array, scan: found)
+    cleaned = face_files.remove_from_image(tmp_path / "a.nii.gz")
+    (scan,) = find_scans(tmp_path / "a.nii.gz")
+    array = scan.pixels.read()
+    assert array.dtype == np.int16 and np.array_equal(array[0], found.array) and scan.grid.matches(head.grid)
+    assert cleaned.told == {0: face_files.REMOVED} and not (cleaned.removed[0] & ~found.removed).any()
+
+
+def test_the_owners_page_shows_heads_before_and_after(tmp_path, plain):
+    head, found = plain
+    album = FaceAlbum()
+    for number in range(2):
+        album.take(f"I{number}", head.array, head.grid, found)
+    before, after, *slices = album.views[0].pictures
+    assert before.pixels.shape == after.pixels.shape and not np.array_equal(before.pixels, after.pixels)
+    assert len(slices) == 2 and album.views[0].figures["brain_voxels_changed"] == 0
+    write_face_page(tmp_path / "p.html", album, {face_files.REMOVED: 2}, 1)
+    page = (tmp_path / "p.html").read_text()
+    assert (tmp_path / "p.html").stat().st_mode & 0o777 == 0o600
+    assert "do not pass it" in page and page.count("data:image/png") == 8 and "I1" in page
+    assert "http" not in page
 
 
 def test_a_shape_is_hidden_in_compressed_frames_too():

@@ -16,7 +16,8 @@ import vesalius as vs
 from making import volume, write_nifti
 from vesalius.core.errors import StoreError, UnusableInput, UsageError
 from vesalius.core.progress import Silent
-from vesalius.privacy import parcel, share_copy
+from vesalius.privacy import face_files, parcel
+from vesalius.privacy.faces import Defaced
 from vesalius.privacy.parcel import open_parcel, write_parcel
 from vesalius.privacy.recipients import new_identity
 from vesalius.steps.receive import NewKey
@@ -149,42 +150,62 @@ def test_headers_lose_what_is_made_coarser(tmp_path, keys):
         assert np.array_equal(mine.images[0].read(), their.images[0].read())
 
 
-def test_faces_are_taken_out_and_doubtful_images_left_out(tmp_path):
+def _face(array):
+    """A result as for a head, whatever the scan."""
+    mask = np.zeros(array.shape, bool)
+    mask[3:9, :, 2:6] = True
+    result = array.copy()
+    result[mask] = array.min()
+    names = ("removed_ml", "surface_removed", "relief", "brain_ml", "brain_voxels_changed")
+    return Defaced(result, mask, dict.fromkeys(names, 0.0), np.eye(4))
+
+
+def test_faces_are_taken_out_and_doubtful_images_left_out(tmp_path, keys, monkeypatch):
+    key_file, public = keys
     for number in (1, 2):
         doc_data._write_patient(tmp_path / "scans", None, number)
     image, _ = volume(5)
-    write_nifti(tmp_path / "scans" / "plain.nii.gz", image)
+    write_nifti(tmp_path / "scans" / "Q5.nii.gz", image)
     study = vs.ingest(tmp_path / "scans", into=tmp_path / "study")
     seen = []
 
-    def face(array, grid, modality):
-        seen.append(modality)
+    def look(array, scan):
+        seen.append(scan)
         if len(seen) == 2:
             raise UnusableInput("A doubt about the brain.")
-        mask = np.zeros(array.shape, bool)
-        mask[3:9, :, 2:6] = True
-        return mask
+        return _face(array[0])
 
-    minimised = vs.share(study, what_if=True, k=1)
-    assert minimised.figures["minimised"]["k_asked"] == 1
-    from vesalius.privacy.minimise import Plan
-    from vesalius.steps.share import _minimised
-
+    monkeypatch.setattr(face_files, "_look", look)
+    monkeypatch.setattr(face_files, "_flat", lambda scan: None)
     progress = Silent()
-    copied = share_copy.copy_cohort(
-        study.folder, tmp_path / "copy", _minimised(study.folder, Plan(k=1)), progress, find_face=face
-    )
-    assert copied.left_out == 1 and copied.defaced == copied.images and len(progress.aside) == 1
-    copy = vs.open_cohort(tmp_path / "copy")
+    shared = vs.share(study, to=[public], out=tmp_path / "s.age", k=1, progress=progress)
+    faces = shared.figures["faces"]
+    assert shared.figures["left_out"] == 1 and len(progress.aside) == 1
+    assert faces["images_defaced"] == shared.figures["images"] == faces["images"][face_files.REMOVED]
+    page = tmp_path / "s.age.private-faces.html"
+    assert page.stat().st_mode & 0o777 == 0o600 and "do not pass it" in page.read_text()
+    data = _decrypted(tmp_path / "s.age", key_file)
+    assert b"private-faces" not in data and b"data:image/png" not in data
+    theirs = vs.receive(tmp_path / "s.age", into=tmp_path / "theirs", identity=key_file)
     mine = {image.id: image.read() for case in study for image in case.images}
-    mask = face(np.zeros((20, 24, 18)), None, "")
-    for case in copy:
+    for case in theirs:
         assert case.images
         for image in case.images:
             after, before = image.read(), mine[image.id]
-            if after.shape[1:] == mask.shape:
-                assert np.array_equal(after[:, ~mask], before[:, ~mask])
-                assert np.ptp(after[:, 4, 5, 3]) == 0 and not np.array_equal(after[:, mask], before[:, mask])
+            mask = _face(before[0]).removed
+            assert np.array_equal(after[:, ~mask], before[:, ~mask])
+            assert np.ptp(after[:, 4, 5, 3]) == 0 and not np.array_equal(after[:, mask], before[:, mask])
+    marked = 0
+    for path in (tmp_path / "theirs" / "images").rglob("*.dcm"):
+        head = pydicom.dcmread(path)
+        if "RecognizableVisualFeatures" in head:
+            marked += 1
+            assert head.RecognizableVisualFeatures == "NO"
+            assert "113102" in [item.CodeValue for item in head.DeidentificationMethodCodeSequence]
+    assert marked >= 4  # slices of a series
+    with pytest.raises(UsageError, match="exists already"):
+        (tmp_path / "s.age").unlink()
+        vs.share(study, to=[public], out=tmp_path / "s.age", k=1)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def write_card(
         "left_out": copied.left_out,
         **_contents(folder),
         "de_identification": _methods(folder),
-        "faces": {"asked": faces, "images_defaced": copied.defaced},
+        "faces": {"asked": faces, "images_defaced": copied.defaced, "images": dict(copied.faces)},
         "checked": "by another reader than the de-identifier: headers, text, file names, text in a sample of pixels",
         "accepted_findings": list(accepted),
         "minimised": minimised.as_json(),
@@ -90,6 +90,7 @@ def _page(figures: dict[str, Any]) -> str:
         f"- covariates: {', '.join(figures['covariates']) or 'none'}",
         f"- faces: {figures['faces']['asked']}; {figures['faces']['images_defaced']} images defaced,"
         f" {figures['left_out']} left out because a face could not be removed with certainty",
+        *(f"  - {count} images: {what}" for what, count in figures["faces"]["images"].items()),
         f"- checked {figures['checked']}",
         f"- findings that the sender took for harmless: {', '.join(figures['accepted_findings']) or 'none'}", "",
         "## De-identification", "",

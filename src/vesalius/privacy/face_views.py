@@ -2,8 +2,8 @@
 
 Anybody can draw the face of a head from MR or CT: the first tissue on the way from the front is the skin. The same
 map of depths says how much of the facial surface is gone and whether its relief can still be told, and it is what
-the pictures show. A picture of the surface *before* shows a face: it belongs beside the reader and nowhere else,
-never into a cohort, a report or a shared file.
+the pictures show. A picture of the surface *before* shows a face: it belongs onto the owner's own disk
+(`reporting.face_page`) and nowhere else, never into a cohort, another report or a shared file.
 """
 
 from __future__ import annotations
@@ -88,6 +88,25 @@ def _relief(depth: Array, where: Array) -> FloatArray:
     basis = np.stack([np.ones_like(x), x, z, x * x, x * z, z * z], axis=1)
     values = depth[where].astype(np.float64)
     return np.asarray(values - basis @ np.linalg.lstsq(basis, values, rcond=None)[0])
+
+
+def sagittal(array: Array, grid: Grid, pose: FloatArray) -> Array:
+    """(y, z) float32 every mm: the slice through the middle of the head; the least value outside the scan.
+
+    Args:
+        array: (i, j, k) on `grid`.
+        grid: of the scan.
+        pose: average head to patient mm.
+    """
+    import scipy.ndimage
+
+    _, (front, _), (low, high) = _WHOLE
+    y, z = np.meshgrid(np.arange(front, -front), np.arange(low, high), indexing="ij")
+    index = grid.to_index(np.stack([np.zeros_like(y), y, z], axis=-1) @ pose[:3, :3].T + pose[:3, 3])
+    values = scipy.ndimage.map_coordinates(
+        array, np.moveaxis(index, -1, 0), order=1, mode="constant", cval=float(array.min()), output=np.float32
+    )
+    return np.asarray(values)
 
 
 def shaded(depth: Array) -> Array:

@@ -100,11 +100,10 @@ def look_for_face(array: Array, grid: Grid, modality: str, model: HeadModel | No
     from vesalius.privacy.head_model import head_model
     from vesalius.privacy.head_outline import lay_head, tissue_of
 
+    flat = shows_no_relief(grid, modality)
+    if flat is not None:
+        return flat
     kind = kind_of(array, modality)
-    if not kind:
-        return NoHead("Only MR and CT show a face in relief.")
-    if not grid.placed or min(np.asarray(grid.shape) * np.asarray(grid.spacing)) < _LEAST_MM:
-        return NoHead("The scan is too thin to show a face in relief.")
     model = model or head_model()
     values = Volume.coarse(array, grid) if kind == "CT" else Volume.of_scan(array, grid)
     if kind == "CT" and bone_ml(values) < _LEAST_BONE_ML:
@@ -127,6 +126,15 @@ def look_for_face(array: Array, grid: Grid, modality: str, model: HeadModel | No
             remedy=_REMEDY,
         )
     return _cut(array, grid, outline, head, witness, model, kind)
+
+
+def shows_no_relief(grid: Grid, modality: str) -> NoHead | None:
+    """Why a scan shows no face whatever its voxels are, or None where it may show one."""
+    if modality not in ("MR", "CT", ""):
+        return NoHead("Only MR and CT show a face in relief.")
+    if not grid.placed or min(np.asarray(grid.shape) * np.asarray(grid.spacing)) < _LEAST_MM:
+        return NoHead("The scan is too thin to show a face in relief.")
+    return None
 
 
 def kind_of(array: Array, modality: str) -> str:

@@ -1,9 +1,10 @@
 """The average head: its outline, where brains lie in it, and where the face is.
 
-`head.npz` holds means over label maps of 14 heads (SynthSeg, Apache-2.0) and their mirror images, laid onto ICBM 152
-by their brains, at 4 mm: the share of heads that have tissue at a place, and whether any has brain there. It shows
-nobody: `bench/build_head.py` makes it. The face is drawn on it by hand, as a profile in the mirror plane and two boxes
-for the ears.
+`head.npz` holds means over label maps of 14 heads and their mirror images, laid onto ICBM 152 by their brains, at 4
+mm: the share of heads that have tissue at a place, and whether any has brain there. It shows nobody:
+`bench/build_head.py` makes it. The maps are of SynthSeg (github.com/BBillot/SynthSeg, data/training_label_maps,
+Apache-2.0; Billot et al., Medical Image Analysis 86:102789, 2023); `head.txt` beside it keeps their notice. The face
+is drawn on it by hand, as a profile in the mirror plane and two boxes for the ears.
 
 Positions are millimetres of ICBM 152, LPS: x to the left, y to the back, z to the head.
 """

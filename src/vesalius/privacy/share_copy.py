@@ -6,13 +6,14 @@ What headers tell of the patient leaves wherever `minimise` made it coarser, and
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array, Grid, reorient
 from vesalius.core.progress import Progress
 from vesalius.imaging.duplicates import perceptual_hash
+from vesalius.privacy.face_files import Cleaned, Seen
+from vesalius.privacy.faces import Defaced
 from vesalius.privacy.minimise import Minimised
 from vesalius.store.cohort import readable
 from vesalius.store.database import create, database_path
@@ -40,8 +43,8 @@ _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 _TABLES = ("cases", "images", "instances", "labels", "findings", "assessed", "classes", "split", "duplicates")
 _META = ("name", "ignore", "split_given", "split_how")
 
-# (array (i, j, k), grid, modality) -> voxels of the face as (i, j, k) of bool, or None where the image shows no head
-FindFace = Callable[[Array, Grid, str], Array | None]
+# (id of an image, what `face_files.Seen` is told): called for images that lost their face
+SeenImage = Callable[[str, Array, Grid, Defaced], None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Copied:
 
     Args:
         patients: pseudonyms.
+        faces: in words, what was done about the face of how many images; empty where faces were kept.
     """
 
     cases: int
@@ -58,6 +62,7 @@ class Copied:
     labels: int
     defaced: int
     left_out: int
+    faces: Mapping[str, int]
 
 
 def header_covariates(folder: Path) -> dict[str, dict[str, Covariate]]:
@@ -86,7 +91,13 @@ def header_covariates(folder: Path) -> dict[str, dict[str, Covariate]]:
 
 
 def copy_cohort(
-    folder: Path, into: Path, minimised: Minimised, progress: Progress, *, find_face: FindFace | None
+    folder: Path,
+    into: Path,
+    minimised: Minimised,
+    progress: Progress,
+    *,
+    remove_faces: bool = True,
+    seen: SeenImage | None = None,
 ) -> Copied:
     """Write the copy into a new folder.
 
@@ -94,11 +105,12 @@ def copy_cohort(
         folder: the cohort.
         into: does not exist yet.
         minimised: its covariates.
-        progress: told how far the work is.
-        find_face: finds the face in an image of a head; None to keep faces.
+        progress: told how far the work is, and which images are left out.
+        remove_faces: take the faces out of MR and CT of the head; an image where that is in doubt is left out.
+        seen: told of images that lost their face.
 
     Raises:
-        UnusableInput: an image does not decode, or its face cannot be taken out of its pixel data.
+        UnusableInput: an image does not decode.
     """
     with closing(sqlite3.connect(database_path(folder))) as source:
         source.row_factory = sqlite3.Row
@@ -108,31 +120,38 @@ def copy_cohort(
             "SELECT images.*, patient FROM images JOIN cases ON cases.id = case_id ORDER BY images.id"
         ).fetchall()
         labels = [tuple(row) for row in source.execute("SELECT image_id, path FROM labels ORDER BY path")]
+    places: dict[str, list[sqlite3.Row]] = {}
+    for row in images:
+        places.setdefault(row["path"], []).append(row)
     hashes: dict[str, bytes] = {}
-    doubtful: dict[str, str] = {}
-    for row in progress.track(images, "Copying images", len(images)):
-        if not (into / row["path"]).exists():
-            _copy_image(folder / row["path"], into / row["path"], _gone(row["patient"], minimised))
+    told: dict[str, str] = {}
+    doubtful: set[str] = set()
+    for name, rows in progress.track(places.items(), "Copying images", len(places)):
+        _copy_image(folder / name, into / name, _gone(rows[0]["patient"], minimised))
+        if not remove_faces:
+            continue
+        show = partial(seen, rows[0]["id"]) if seen is not None else None
         try:
-            changed = _without_face(into, row, find_face) if find_face is not None else None
+            cleaned, changed = _without_faces(folder / name, into / name, show)
         except UnusableInput as error:
-            doubtful[row["path"]] = error.what
-            progress.set_aside(row["id"], error.what, "It is left out; share it with --faces keep, or deface it first.")
-        else:
-            hashes |= {row["id"]: changed} if changed is not None else {}
-    for name in doubtful:
-        _remove(into / name)
-    kept = [row for row in images if row["path"] not in doubtful]
-    names = {row["id"] for row in kept}
-    labels = [(name, path) for name, path in labels if name in names]
+            _remove(into / name)
+            doubtful |= {row["id"] for row in rows}
+            for row in rows:
+                progress.set_aside(row["id"], error.what, "Share it with --faces keep, or deface it first.")
+            continue
+        told |= {row["id"]: cleaned.told[row["volume"]] for row in rows}
+        hashes |= {row["id"]: changed[row["volume"]] for row in rows if row["volume"] in changed}
+    kept = [row for row in images if row["id"] not in doubtful]
+    labels = [(image, path) for image, path in labels if image not in doubtful]
     for _, path in labels:
         (into / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / path, into / path)
     if (folder / "roles.toml").exists():
         shutil.copyfile(folder / "roles.toml", into / "roles.toml")
-    _copy_database(folder, into, minimised, hashes, [row["id"] for row in images if row["path"] in doubtful])
+    _copy_database(folder, into, minimised, hashes, sorted(doubtful))
     cases, patients = {row["case_id"] for row in kept}, tuple(sorted({row["patient"] for row in kept}))
-    return Copied(len(cases), patients, len(kept), len(labels), len(hashes), len(images) - len(kept))
+    counts = dict(Counter(told.values()).most_common())
+    return Copied(len(cases), patients, len(kept), len(labels), len(hashes), len(doubtful), counts)
 
 
 def _remove(place: Path) -> None:
@@ -236,68 +255,26 @@ def _copy_database(
         connection.execute("VACUUM")
 
 
-def _without_face(into: Path, row: sqlite3.Row, find_face: FindFace) -> bytes | None:
-    """Take the face out of a copied image; its new perceptual hash, or None where it shows none."""
+def _without_faces(source: Path, place: Path, seen: Seen | None) -> tuple[Cleaned, dict[int, bytes]]:
+    """Take the faces out of a copied image; what was done, and the new perceptual hash of each changed volume.
+
+    Raises:
+        UnusableInput: a face cannot be removed with certainty, or not without changing more.
+    """
     from vesalius.formats.find import find_scans
     from vesalius.formats.scan import Scan
+    from vesalius.privacy.face_files import remove_from_image
 
-    grid = Grid.from_json(json.loads(row["grid"]))
-    if row["channels"] != 1 or min(grid.shape) < 2:
-        return None
-    place = into / row["path"]
-    scans = [scan for scan in find_scans(place) if isinstance(scan, Scan)]
-    scan = scans[row["volume"]]
-    array = scan.pixels.read()
-    face = find_face(array[0], grid, row["modality"])
-    if face is None or not face.any():
-        return None
-    if place.is_dir():
-        _hide_in_dicom(scan, face)
-    else:
-        _hide_in_nifti(place, array, face, grid)
-    scan = [found for found in find_scans(place) if isinstance(found, Scan)][row["volume"]]
-    after = scan.pixels.read()
-    if not np.array_equal(after[:, ~face], array[:, ~face], equal_nan=True):
-        raise UnusableInput(
-            "The face of an image cannot be taken out without changing more.", remedy="Share with --faces keep."
-        )
-    return perceptual_hash(reorient(after, *grid.canonical()[1:]))
-
-
-def _hide_in_nifti(path: Path, array: Array, face: Array, grid: Grid) -> None:
-    import nibabel
-
-    from vesalius.formats.nifti import write_nifti
-
-    kind = nibabel.load(path).get_data_dtype()  # type: ignore[attr-defined]
-    changed = array[0].copy()
-    changed[face] = changed[~face].min()
-    path.unlink()
-    write_nifti(path, changed.astype(kind), grid)
-
-
-def _hide_in_dicom(scan: Any, face: Array) -> None:
-    """Set the voxels of the face to the least value of their frame, in the stored pixel data of each file."""
-    import pydicom
-
-    by_file: dict[str, list[tuple[int, int]]] = {}
-    for k, source in enumerate(scan.pixels.sources):
-        if face[:, :, k].any():
-            by_file.setdefault(str(source.path), []).append((source.index, k))
-    for path, frames in by_file.items():
-        dataset = pydicom.dcmread(path)
-        if dataset.file_meta.TransferSyntaxUID.is_compressed:
-            dataset.decompress(generate_instance_uid=False)
-        if dataset.BitsAllocated not in (8, 16, 32) or int(dataset.get("SamplesPerPixel") or 1) != 1:
-            raise UnusableInput("The face of an image of a rare kind.", remedy="Share with --faces keep.")
-        sign = "i" if dataset.PixelRepresentation else "u"
-        order = "<" if dataset.original_encoding[1] is not False else ">"
-        raw = bytearray(dataset.PixelData)
-        kind = np.dtype(f"{order}{sign}{dataset.BitsAllocated // 8}")
-        shape = (max(int(dataset.get("NumberOfFrames") or 1), 1), int(dataset.Rows), int(dataset.Columns))
-        pixels = np.frombuffer(raw, kind, count=int(np.prod(shape))).reshape(shape)
-        for index, k in frames:
-            pixels[index][face[:, :, k].T] = pixels[index].min()
-        dataset.PixelData = bytes(raw)
-        dataset.RecognizableVisualFeatures = "NO"
-        dataset.save_as(path, enforce_file_format=True)
+    cleaned = remove_from_image(place, seen)
+    hashes: dict[int, bytes] = {}
+    if not cleaned.removed:
+        return cleaned, hashes
+    before, after = ([scan for scan in find_scans(one) if isinstance(scan, Scan)] for one in (source, place))
+    for number, face in cleaned.removed.items():
+        old, new = before[number].pixels.read(), after[number].pixels.read()
+        if not (new.shape == old.shape and np.array_equal(new[:, ~face], old[:, ~face], equal_nan=True)):
+            raise UnusableInput(
+                "The face of an image cannot be taken out without changing more.", remedy="Share with --faces keep."
+            )
+        hashes[number] = perceptual_hash(reorient(new, *after[number].grid.canonical()[1:]))
+    return cleaned, hashes

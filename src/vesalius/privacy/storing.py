@@ -83,7 +83,7 @@ class Storer:
         digest = _hash(scan, array)
         array = hide_in_array(array, scan, patient, self.profile.pixels)
         if self.profile.faces is FaceMode.REMOVE:
-            array = remove_from_array(array, scan)
+            array, _ = remove_from_array(array, scan)
         stored = _smallest_exact(array)
         if scan.source == "raster":
             write_png(path, stored)
@@ -98,7 +98,7 @@ class Storer:
         files = list(dict.fromkeys(scan.files))
         targets = [folder / f"{number:05d}.dcm" for number in range(1, len(files) + 1)]
         written = series.write(files, targets)
-        faces = remove_from_series(folder) if self.profile.faces is FaceMode.REMOVE else {}
+        faces = remove_from_series(folder).removed if self.profile.faces is FaceMode.REMOVE else {}
         volume = _volume_by_headers(targets, scan) if written.copied and not faces else None
         if volume is None:
             array = scan.pixels.read() if array is None else array

@@ -68,7 +68,9 @@ def share(
         minimise: TOML that says which covariates are quasi-identifying and how they are made coarser; without it
             every covariate is, and so is what DICOM headers tell of the patient.
         k: patients that must look alike (5, or as the TOML says); 1 leaves covariates as they are.
-        faces: "remove" takes them out of MR and CT of the head, "keep" does not.
+        faces: "remove" takes them out of MR and CT of the head, "keep" does not. Where any was taken out, a page for
+            the owner alone, `<out>.private-faces.html`, shows it before and after (not of an encrypted cohort, whose
+            pictures should not lie open on the disk).
         accept: kinds of what the check finds that are known to be harmless here; the data card names them.
         licence: of the data, for the data card.
         what_if: check and search, and write nothing.
@@ -126,12 +128,13 @@ def _write(
     from vesalius.privacy.leaks import leaks_in, owners_knowledge
     from vesalius.privacy.parcel import write_parcel
     from vesalius.privacy.share_copy import copy_cohort
-    from vesalius.store.sealed import opened_cohort
+    from vesalius.reporting.face_page import FaceAlbum, write_face_page
+    from vesalius.store.sealed import opened_cohort, seal_of
     from vesalius.store.shares import put_share
 
+    album = FaceAlbum()
     with opened_cohort(folder) as plain:
-        find_face = _find_face if faces == "remove" else None
-        copied = copy_cohort(plain, work / "copy", minimised, progress, find_face=find_face)
+        copied = copy_cohort(plain, work / "copy", minimised, progress, remove_faces=faces == "remove", seen=album.take)
     figures = write_card(
         work / "copy",
         copied,
@@ -151,14 +154,20 @@ def _write(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     name = put_share(folder, sealed.sha256, now, recipients, copied.patients)
     (work / "parcel").replace(target)
+    page = None
+    if album.views and seal_of(folder) is None:
+        page = write_face_page(faces_beside(target), album, copied.faces, copied.left_out)
     signed_by = audit.own_public_key()
     progress.note(share=name, file=str(target), sha256=sealed.sha256, bytes=sealed.size, signed_by=signed_by, **figures)
+    if page is not None:
+        progress.note(faces_page=str(page))
     sentences = (
         *_sentences(minimised),
         f"{copied.images} images of {len(copied.patients)} patients"
         + (f", {copied.defaced} without their face" if copied.defaced else "")
         + (f"; {copied.left_out} left out" if copied.left_out else "")
         + f", for {len(recipients)} recipients: {target}",
+        *([f"Faces before and after, for your eyes only: {page}"] if page is not None else []),
         f"Signed with {signed_by}; tell it to the recipients by another way, for --signed-by.",
         f"Remembered as {name}. Pseudonymised (GDPR Art. 4(5)), not anonymous.",
     )
@@ -222,13 +231,6 @@ def _minimised(folder: Path, plan: Plan) -> Minimised:
     )
 
 
-def _find_face(array: Any, grid: Any, modality: str) -> Any:
-    from vesalius.privacy.faces import deface_image
-
-    found = deface_image(array, grid, modality)
-    return found.removed if found is not None else None
-
-
 def _sentences(minimised: Minimised) -> list[str]:
     told = minimised.as_json()
     lines = [f"k-anonymity {told['k_before']} before, {told['k']} now ({told['patients']} patients)."]
@@ -241,11 +243,17 @@ def _sentences(minimised: Minimised) -> list[str]:
     return lines
 
 
+def faces_beside(target: Path) -> Path:
+    """Where the owner's page with the faces before and after stands: beside the encrypted file, never in it."""
+    return target.with_name(f"{target.name}.private-faces.html")
+
+
 def _check_target(target: Path | None, folder: Path) -> None:
     if target is None:
         raise UsageError("There is no file to write to.", remedy="Give --out FILE.")
-    if target.exists():
-        raise UsageError("This file exists already.", remedy="Name another with --out.", file=target)
+    for place in (target, faces_beside(target)):
+        if place.exists():
+            raise UsageError("This file exists already.", remedy="Name another with --out.", file=place)
     if folder.resolve() in target.resolve().parents:
         raise UsageError("The share would lie inside the cohort.", remedy="Name another place with --out.", file=target)
 
