@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def fit_segmentation(
         average, state = train(
             study.network(plan, number), study.patches(plan, number, parts[number][0]),
             study.schedule(plan, number), study.checkpoint(number), progress,
-            deadline=None if settings.plan is not None else share.seconds, resume=settings.resume,
+            deadline=None if settings.plan is not None else share.started(), resume=settings.resume,
             saved=note_spent,
         )  # fmt: skip
         averages.append(average)
@@ -180,9 +180,14 @@ class _Share:
     settings: FitSettings
 
     def seconds(self) -> float:
-        """What is left of it now."""
+        """What there is of it now; a network that starts takes `started`, so that its end stays where it is."""
         reserve = _RESERVE_SECONDS + self.settings.folds + _RESERVE_SHARE * 60 * self.settings.minutes
         return (self.deadline - time.monotonic() - reserve - self.looking) / self.networks
+
+    def started(self) -> Callable[[], float]:
+        """Seconds left, whenever it is asked, of the share as it is now."""
+        end = time.monotonic() + self.seconds()
+        return lambda: end - time.monotonic()
 
 
 def _looking(plan: Plan, parts: Parts) -> float:
