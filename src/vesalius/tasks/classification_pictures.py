@@ -49,7 +49,7 @@ def _caption(
         said = sorted(
             ((own.get((arm, name, "probability"), float("nan")), name) for name in target.classes), reverse=True
         )
-        parts.append(f"{arm.capitalize()}: {', '.join(f'{name} {value:.2f}' for value, name in said[:3])}.")
+        parts.append(f"{arm.capitalize()}: {', '.join(f'{value:.2f} for {name}' for value, name in said[:3])}.")
     return " ".join(parts)
 
 
