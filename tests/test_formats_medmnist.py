@@ -74,3 +74,10 @@ def test_other_files_are_set_aside(tmp_path, kind):
         np.savez(path, train_images=np.zeros((2, 3, 3), np.uint8), train_labels=np.zeros((5, 1)))
     with pytest.raises(UnusableInput):
         read_npz(path, "set.npz")
+
+
+def test_labels_may_be_a_plain_list(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (4, 12, 10), dtype=np.uint8)
+    np.savez(tmp_path / "set.npz", train_images=images, train_labels=np.array([0, 1, 1, 0]))
+    scans = read_npz(tmp_path / "set.npz", "set.npz")
+    assert [scan.answers["label"] for scan in scans] == [0, 1, 1, 0]

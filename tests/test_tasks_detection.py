@@ -13,6 +13,7 @@ from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.finding import Box, Finding, Point
 from vesalius.core.grid import Grid
 from vesalius.core.image import Image, Kind
+from vesalius.core.progress import Silent
 from vesalius.core.protocols import Prediction
 from vesalius.core.report import Report
 from vesalius.measures.summary import find_metric
@@ -20,6 +21,7 @@ from vesalius.measures.target import Target
 from vesalius.reporting.html import report_page
 from vesalius.reporting.write import cases_csv
 from vesalius.tasks import task_named
+from vesalius.tasks.arms import measure_arms
 from vesalius.tasks.detection import Detection
 
 ARMS = {"model": "the detector", "rival": "the blob finder"}
@@ -119,13 +121,13 @@ def test_figures_follow_from_the_rows_alone():
     metrics = task.metrics(scores, seed=0)
     marks = []  # (score, hit) by the circle itself
     for case in cases:
-            found = False
-            for one in answers["model"][case.id].findings:
-                centre = case.findings[0].place.centre if case.findings else (1e9, 1e9, 0)
-                hit = bool(np.hypot(*np.subtract(one.place.centre, centre)[:2]) < 12)
-                if not (hit and found):  # a second mark on the lesion counts for nothing
-                    marks.append((one.score, hit))
-                found |= hit
+        found = False
+        for one in answers["model"][case.id].findings:
+            centre = case.findings[0].place.centre if case.findings else (1e9, 1e9, 0)
+            hit = bool(np.hypot(*np.subtract(one.place.centre, centre)[:2]) < 12)
+            if not (hit and found):  # a second mark on the lesion counts for nothing
+                marks.append((one.score, hit))
+            found |= hit
     lesions = sum(len(case.findings) for case in cases)
     for rate, name in ((0.125, "1_8"), (1.0, "1"), (2.0, "2")):
         best = 0.0
@@ -212,3 +214,20 @@ def test_a_model_meets_another_cohort():
         task_named("detection", cohort, {"target": "mass", "classes": [{"name": "cat"}]})
     with pytest.raises(UsageError, match="mean mass"):
         task_named("detection", cohort, {"target": "masss"})
+
+
+def test_a_case_whose_asked_image_nobody_looked_over_is_set_aside(tmp_path):
+    whole = make_case(1, [(0, 60.0, 60.0, 0.0, 12.0)], views=2)
+    cc, mlo = whole.images
+    case = replace(whole, images=(replace(cc, role="CC"), replace(mlo, role="MLO")), assessed=frozenset({mlo.id}))
+    other = replace(make_case(2, [(0, 60.0, 60.0, 0.0, 12.0)]), assessed=frozenset({"i2-0"}))
+    other = replace(other, images=(replace(other.images[0], role="CC"),))
+
+    class Finds:
+        card = {}
+
+        def predict(self, images):
+            return Prediction((Finding("mass", 0.5, Box(images[0].id, (60.0, 60.0, 0.0), (9.0, 9.0, 1.0))),))
+
+    measured = measure_arms(Detection(MASS), {"model": Finds()}, [case, other], ("CC",), tmp_path, Silent())
+    assert [one.id for one in measured.cases] == [other.id] and [name for name, _ in measured.aside] == [case.id]

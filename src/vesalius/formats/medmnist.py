@@ -57,7 +57,8 @@ def read_npz(path: Path, name: str, keep: object = None) -> list[Scan]:
     try:
         with np.load(path, allow_pickle=False) as data:
             parts = [part for part in _PARTS if f"{part}_images" in data.files]
-            labels = {part: np.atleast_2d(data[f"{part}_labels"]) for part in parts if f"{part}_labels" in data.files}
+            given = {part: data[f"{part}_labels"] for part in parts if f"{part}_labels" in data.files}
+        labels = {part: array if array.ndim > 1 else array.reshape(-1, 1) for part, array in given.items()}
         shapes = {part: _shape(path, part) for part in parts}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
         raise UnusableInput("The .npz file is damaged or holds objects.", remedy=_AGAIN) from error
@@ -69,11 +70,11 @@ def read_npz(path: Path, name: str, keep: object = None) -> list[Scan]:
     scans: list[Scan] = []
     for part in parts:
         shape = shapes[part]
-        given = labels.get(part)
-        if given is not None and len(given) != shape[0]:
+        own = labels.get(part)
+        if own is not None and len(own) != shape[0]:
             raise UnusableInput(f"There are not as many labels as images in the part {part}.", remedy=_AGAIN)
         for number in range(shape[0]):
-            answers = _answers(given[number] if given is not None else (), _part(part, parts))
+            answers = _answers(own[number] if own is not None else (), _part(part, parts))
             label = f"{name}#{len(scans) + 1}"
             scans.append(_scan(path, label, part, number, shape, answers, keep))
     return scans

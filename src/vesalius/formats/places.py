@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -197,14 +197,15 @@ def _yolo_names(folder: Path) -> dict[int, str]:
 
 def _table(path: Path) -> list[LookedOver]:
     """A CSV with the columns of `detections.csv`; `radius` instead of sizes makes points; no x: a negative."""
-    reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    reader = csv.DictReader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count))
     columns = reader.fieldnames or []
     key = next((name for name in ("input", "file", "image", "id") if name in columns), None)
     if key is None or not {"x", "y"} <= set(columns):
         raise UnusableInput("The table lacks the columns input, x and y.", remedy=_AGAIN)
     spots: dict[str, list[Spot]] = {}
     for row in reader:
-        found = spots.setdefault(row[key].strip(), [])
+        found = spots.setdefault((row[key] or "").strip(), [])
         if row["x"]:
             found.append(_spot(row))
     return [LookedOver(name, tuple(found)) for name, found in spots.items()]
@@ -220,8 +221,3 @@ def _spot(row: Mapping[str, str]) -> Spot:
 
 def _numbers(row: Mapping[str, str], columns: Sequence[str]) -> tuple[float, ...]:
     return tuple(float(row[column]) for column in columns if row.get(column))
-
-
-def last_part(name: str) -> str:
-    """The name of a file without the folders before it, whichever way they are written."""
-    return PurePosixPath(name.replace("\\", "/")).name

@@ -216,17 +216,22 @@ class Door:
         """Remember an input that cannot be used, by the pseudonym of its name."""
         writer.put_quarantine(self.folder, self.pseudonyms.source(name), reason, remedy)
 
-    def images_named(self, name: str) -> list[tuple[str, str, Grid]]:
+    def images_named(self, name: str, *, whole: bool = False) -> list[tuple[str, str, Grid]]:
         """(image, case, grid) of the images whose source had this name, with or without a mask's ending.
 
-        The whole name counts most, then the name without suffix, then its last part alone.
+        The whole name counts most, then the name without suffix, then ever fewer of its last parts.
+
+        Args:
+            name: a file's name or path.
+            whole: only all of the name, with or without suffix.
         """
         plain = without_suffix(name)
-        keys = [name, plain, PurePosixPath(plain).name]
         bare = MASK_ENDING.sub("", plain)
-        if bare != plain:
-            keys += [bare, PurePosixPath(bare).name]
-        return _located(writer.find_images(self.folder, [self.pseudonyms.source(key) for key in keys]))
+        keys = [name]
+        for known in dict.fromkeys((plain, bare)):
+            parts = PurePosixPath(known.replace("\\", "/")).parts
+            keys += [known, *("/".join(parts[first:]) for first in range(len(parts)) if not (whole and first))]
+        return _located(writer.find_images(self.folder, [self.pseudonyms.source(key) for key in dict.fromkeys(keys)]))
 
     def images_of_instances(self, uids: Sequence[str]) -> list[tuple[str, str, Grid]]:
         """(image, case, grid) of the images that hold any of these identified SOP Instance UIDs."""

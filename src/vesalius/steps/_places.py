@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from vesalius.core.grid import Grid
 from vesalius.core.progress import Progress
 
 if TYPE_CHECKING:
-    from vesalius.formats.places import LookedOver, Spot
+    from vesalius.formats.places import Spot
     from vesalius.privacy.door import Door
 
 
@@ -30,8 +30,9 @@ def join_places(door: Door, path: Path, names: Mapping[int, str], progress: Prog
 
     rows = read_places(path, names)
     counts: Counter[str] = Counter()
+    named = images_meant(door, [row.image for row in rows])
     for row in progress.track(rows, "Joining places", len(rows)):
-        located = _located(door, row)
+        located = named[row.image]
         if len(located) != 1:
             counts["elsewhere" if not located else "ambiguous"] += 1
             continue
@@ -40,6 +41,9 @@ def join_places(door: Door, path: Path, names: Mapping[int, str], progress: Prog
             door.admit_covariates(case, dict(row.covariates))
         if not row.known:
             counts["unknown"] += 1
+            continue
+        if grid.shape[2] > 1 and any(len(spot.centre) < 3 for spot in row.spots):
+            progress.set_aside(row.image, "A place in a volume has no z.", "Add the columns z and depth.")
             continue
         found = [_finding(image, grid, spot) for spot in row.spots]
         outside = [finding for finding in found if not _inside(finding, grid)]
@@ -76,9 +80,9 @@ def join_folders(door: Door, source: Path, progress: Progress) -> None:
             remedy="Give the classes in a table: --table FILE.csv.", file=source,
         )  # fmt: skip
     classes: dict[str, set[str]] = defaultdict(set)
-    for name, word in found.items():
-        for _, case, _ in door.images_named(name):
-            classes[case].add(word)
+    for name, located in images_meant(door, list(found)).items():
+        for _, case, _ in located:
+            classes[case].add(found[name])
     if not classes:
         raise UsageError("No file of these folders is in the cohort.", remedy="Ingest it first.", file=source)
     single = {case: next(iter(words)) for case, words in classes.items() if len(words) == 1}
@@ -92,10 +96,19 @@ def join_folders(door: Door, source: Path, progress: Progress) -> None:
     )
 
 
-def _located(door: Door, row: LookedOver) -> list[tuple[str, str, Grid]]:
-    from vesalius.formats.places import last_part
+def images_meant(door: Door, names: Sequence[str]) -> dict[str, list[tuple[str, str, Grid]]]:
+    """(image, case, grid) of the images that each name of a table or folder means.
 
-    return door.images_named(row.image) or door.images_named(last_part(row.image))
+    A path may begin above or below the ingested folder. But an image that one name means wholly is not meant by
+    the last part of another, whose own file may have been set aside; nor one that several mean by their last parts.
+    """
+    found = {name: door.images_named(name, whole=True) for name in names}
+    taken = {image for located in found.values() for image, _, _ in located}
+    partly = {name: door.images_named(name) for name, located in found.items() if not located}
+    claims = Counter(image for located in partly.values() for image, _, _ in located)
+    for name, located in partly.items():
+        found[name] = [entry for entry in located if entry[0] not in taken and claims[entry[0]] == 1]
+    return found
 
 
 def _finding(image: str, grid: Grid, spot: Spot) -> Finding:

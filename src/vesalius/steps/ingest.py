@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.progress import Progress, Silent
+from vesalius.steps._owners import Owners
 
 if TYPE_CHECKING:
     from vesalius.formats.layout import Layout
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from vesalius.privacy.preview import Preview
     from vesalius.privacy.profile import Profile
 
-KEY_COLUMNS = ("input", "file", "image", "id")
 _MOST_SERIES = 60  # lines of the table of series
 
 
@@ -144,6 +142,11 @@ def ingest(
     )  # fmt: skip
     for line in _series_table(series):
         progress.say(line)
+    if owners.unnamed and patient is not None:
+        progress.say(
+            f"{len(owners.unnamed)} files are not named in the table; each counts as a patient of its own. "
+            "Check --key, and how the table writes their paths."
+        )
     progress.say(_summary(counts, roles_seen, folder))
     return study
 
@@ -256,94 +259,6 @@ def _join_layout(layout: Layout, door: Door, folder: Path, progress: Progress) -
             for _, case, _ in door.images_named(entry.name):
                 door.admit_covariates(case, {"part": entry.part})
     progress.say(f"The source is laid out for {layout.kind}: {len(masks)} masks came with it.")
-
-
-@dataclass(frozen=True)
-class Owners:
-    """Which patient and visit an input belongs to: by its header, a table, a pattern, or its own name."""
-
-    rows: dict[str, tuple[str, str]]
-    pattern: re.Pattern[str] | None
-
-    @classmethod
-    def of(
-        cls,
-        table: str | Path | None,
-        key: str | None,
-        patient: str | None,
-        case: str | None,
-        patient_from: str | None,
-    ) -> Owners:
-        """Parse the options once.
-
-        Raises:
-            UsageError: a column is missing, the pattern is not valid, or options contradict each other.
-        """
-        if (patient or case) and table is None:
-            raise UsageError("--patient and --case name columns of a table.", remedy="Add --table FILE.csv.")
-        pattern = None
-        if patient_from is not None:
-            try:
-                pattern = re.compile(patient_from)
-            except re.error as error:
-                raise UsageError(f"--patient-from is not a regular expression: {error}.") from error
-            if pattern.groups < 1:
-                raise UsageError("--patient-from has no group.", remedy="Put brackets around the patient's part.")
-        rows: dict[str, tuple[str, str]] = {}
-        if table is not None:
-            for name, row in read_keyed(Path(table), key):
-                for column in (patient, case):
-                    if column is not None and column not in row:
-                        raise UsageError(f"The table has no column {column!r}.", file=table)
-                rows[name] = (row[patient] if patient else "", row[case] if case else "")
-        return cls(rows, pattern)
-
-    def of_scan(self, name: str, patient: str, study: str) -> tuple[str, str]:
-        """(patient, visit) of an input, both identified; no patient where the pattern does not fit its name."""
-        from vesalius.formats.names import volume_of, without_suffix
-
-        name = volume_of(name)[0]
-        plain = without_suffix(name)
-        for candidate in (name, plain, PurePosixPath(name).name, PurePosixPath(plain).name):
-            if candidate in self.rows:
-                owner, visit = self.rows[candidate]
-                return owner or patient or plain, visit or study or plain
-        if self.pattern is not None and not patient:
-            match = self.pattern.search(name)
-            if match is None:
-                return "", ""
-            patient = match.groupdict().get("patient") or match.group(1)
-        return patient or plain, study or plain
-
-
-def read_keyed(table: Path, key: str | None) -> Iterable[tuple[str, dict[str, str]]]:
-    """Rows of a CSV with the name of the file they speak of.
-
-    Raises:
-        UsageError: the table cannot be read or has no such column.
-    """
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("The table cannot be read as UTF-8 text.", file=table) from error
-    try:
-        dialect: type[csv.Dialect] = csv.Sniffer().sniff(text[:4096], delimiters=",;\t")
-    except csv.Error:
-        dialect = csv.excel
-    reader = csv.DictReader(text.splitlines(), dialect=dialect)
-    columns = list(reader.fieldnames or [])
-    chosen = key or next((column for column in KEY_COLUMNS if column in columns), None)
-    if chosen is None or chosen not in columns:
-        raise UsageError(
-            f"The table has no column {key!r}." if key else "The table has no column that names the files.",
-            remedy=f"Name it with --key; the columns are {', '.join(columns)}.",
-            file=table,
-        )
-    for row in reader:
-        yield (
-            row[chosen].strip(),
-            {name: (value or "").strip() for name, value in row.items() if name is not None},
-        )
 
 
 def _existing(sources: Iterable[str | Path]) -> list[Path]:

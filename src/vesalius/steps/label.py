@@ -14,8 +14,8 @@ from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.grid import Array, Grid
 from vesalius.core.progress import Progress, Silent
-from vesalius.steps._places import join_folders, join_places
-from vesalius.steps.ingest import read_keyed
+from vesalius.steps._owners import read_keyed
+from vesalius.steps._places import images_meant, join_folders, join_places
 
 if TYPE_CHECKING:
     from vesalius.privacy.door import Door
@@ -119,6 +119,7 @@ def join_masks(
     labelled: set[str] = set()
     counts: Counter[str] = Counter()
     unnamed: set[int] = set()
+    files = sorted(files, key=lambda entry: not door.images_named(entry[1], whole=True))  # before others of that name
     for path, name in progress.track(files, "Joining masks"):
         try:
             for mask in _read_masks(door, path, name, names):
@@ -243,16 +244,29 @@ def _label_from_table(door: Door, table: Path, key: str | None, patient: str | N
     found = Table.of([row for _, row in rows], [*left_out, *([patient] if patient else [])])
     patients = {case.id: case.patient for case in open_cohort(door.folder)}
     values: dict[str, dict[str, float | str]] = defaultdict(dict)
+    differing: dict[str, set[str]] = defaultdict(set)
+    named = images_meant(door, keys)
     for name, row in rows:
-        located = door.images_named(name)
-        if not located:
-            progress.set_aside(name, "No image of this cohort has this name.", "Ingest it first, or check the key.")
-        for case in {case for _, case, _ in located}:
-            values[case].update(found.covariates(row, door.pseudonyms, patients[case]))
+        cases = {case for _, case, _ in named[name]}
+        if not cases:
+            what = "No image of this cohort has this name, or other rows could mean it as well."
+            progress.set_aside(name, what, "Ingest it first, or check the key and how paths are written.")
+        if len({patients[case] for case in cases}) > 1:
+            remedy = "Name the files by their paths below the ingested folder."
+            progress.set_aside(name, "Images of several patients have this name.", remedy)
+            continue
+        for case in cases:
+            entries = found.covariates(row, door.pseudonyms, patients[case])
+            for column, value in entries.items():
+                if values[case].get(column, value) != value:
+                    differing[column].add(case)
+            values[case].update(entries)
     if not values:
         raise UsageError("No row of the table fits the cohort.", remedy="Check --key.", file=table)
     for case, entries in values.items():
         door.admit_covariates(case, entries)
+    for column, of_cases in differing.items():
+        progress.say(f"The rows of {len(of_cases)} cases differ in {column!r}; the last row of each counts.")
     for column, reason in found.refused.items():
         progress.say(f"The column {column!r} was left out: {reason}.")
     kinds = {column: str(kind) for column, kind in found.kept.items()}

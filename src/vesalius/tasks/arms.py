@@ -152,12 +152,13 @@ def _read(task: Task, case: Case, inputs: Sequence[str]) -> Case:
     Raises:
         UnusableInput: it lacks an input or its truth.
     """
-    if not task.usable(case):
+    asked = replace(case, images=inputs_of(case, inputs))
+    if not task.usable(asked):
         raise UnusableInput("The case has no truth.", remedy="Add it with vesalius label.")
-    images = tuple(_hold(image) for image in inputs_of(case, inputs))
+    images = tuple(_hold(image) for image in asked.images)
     label = case.label_image
     held = None if label is None else _hold(label)
-    return replace(case, images=images, findings=tuple(_with_held(finding, held) for finding in case.findings))
+    return replace(asked, images=images, findings=tuple(_with_held(finding, held) for finding in case.findings))
 
 
 def _hold(image: Image) -> Image:
