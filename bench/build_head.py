@@ -7,8 +7,8 @@ ICBM 152 by its brain, through a T1 scan of 2 mm that is drawn from it with nois
 heads and their mirror images are written to OUT (`src/vesalius/privacy/head.npz`): the same bytes for the same maps.
 FILE receives every head for itself, for `deface_heads.py`; what it holds is not shipped.
 
-The shipped file came from an earlier state of this script and the maps 01, 02, 04, 05, 06, 08, 10, 11, 12, 14, 15, 17, 18 and 20 of
-github.com/BBillot/SynthSeg (commit 66342c1, data/training_label_maps), under Apache-2.0.
+The shipped file came from an earlier state of this script and the maps 01, 02, 04, 05, 06, 08, 10, 11, 12, 14, 15, 17,
+18 and 20 of github.com/BBillot/SynthSeg (commit 66342c1, data/training_label_maps), under Apache-2.0.
 """
 
 from __future__ import annotations
