@@ -224,7 +224,9 @@ def test_a_case_whose_asked_image_nobody_looked_over_is_set_aside(tmp_path):
     other = replace(other, images=(replace(other.images[0], role="CC"),))
 
     class Finds:
-        card = {}
+        @property
+        def card(self):
+            return {}
 
         def predict(self, images):
             return Prediction((Finding("mass", 0.5, Box(images[0].id, (60.0, 60.0, 0.0), (9.0, 9.0, 1.0))),))
