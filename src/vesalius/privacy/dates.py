@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 _DA = re.compile(r"(\d{4})([.-]?)(\d{2})\2(\d{2})(.*)", re.DOTALL)
+# A time of day, and an offset from UTC; nothing else may follow a date in its element.
+_AFTER = re.compile(r"([T ]?\d{2}(?::?\d{2}(?::?\d{2}(?:\.\d{1,9})?)?)?)?([+-](?:0\d|1[0-4]):?\d{2}|Z)?")
 _PARTIAL = re.compile(r"(\d{4})(\d{2})?")
 
 # Names of the twelve months: English, German, French, Spanish, Italian, Dutch, Portuguese, Polish, Swedish.
@@ -72,13 +74,17 @@ class DateShift:
     day_first: bool | None = None
 
     def value(self, text: str) -> str:
-        """A DA or DT value moved, with its time of day; what is no date becomes empty (PS3.5 6.2)."""
+        """A DA or DT value moved, with its time of day; what is no date becomes empty (PS3.5 6.2).
+
+        What follows a date and is no time of day, such as the end of a range, is cut off.
+        """
         text = text.strip(" \0")
         match = _DA.fullmatch(text)
         if match is None:
             return self._partial(text)
         moved = self._moved(int(match[1]), int(match[3]), int(match[4]))
-        return "" if moved is None else f"{moved:%Y%m%d}".zfill(8) + match[5]
+        after = match[5] if _AFTER.fullmatch(match[5]) else ""
+        return "" if moved is None else f"{moved:%Y%m%d}".zfill(8) + after
 
     def in_text(self, text: str, hide: str, mark: Callable[[str], str] = str) -> str:
         """The text with each date in it moved, written as it was.

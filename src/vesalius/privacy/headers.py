@@ -5,7 +5,6 @@ Elements that stay as they are are never decoded, so that most of a header passe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +18,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from vesalius.privacy.dates import DateShift
+from vesalius.privacy.forms import has_form, is_standard_uid, pooled_age
 from vesalius.privacy.identity import Identity
 from vesalius.privacy.profile import Action, Option, Profile, Rule
 from vesalius.privacy.pseudonyms import Pseudonyms
@@ -34,7 +34,6 @@ _DUMMY: dict[str, Any] = {
     "PN": "Anonymized", "UR": "about:blank", "US": 0, "SS": 0, "UL": 0, "SL": 0, "FL": 0.0, "FD": 0.0,
 }  # fmt: skip
 _DELIMITERS = 0xFFFE
-_STANDARD_UIDS = "1.2.840.10008."
 # UIDs that name kinds of things, not things: they stay also where a maker's root begins them.
 _CLASS_UIDS = frozenset(
     tag_for_keyword(keyword)
@@ -48,8 +47,7 @@ _CLASS_UIDS = frozenset(
 )  # fmt: skip
 _PATIENT = frozenset({0x00100010, 0x00100020})
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-_POOLED_FROM_YEARS = 90
-_TIME = re.compile(rb"(?:[01]\d|2[0-3])(?::?[0-5]\d(?::?[0-6]\d(?:\.\d{1,6})?)?)?[ \0]*")
+_SHORTEST_NUMBER = 5  # digits of an identifier that a number may repeat; shorter ones are met by chance
 
 Report = Callable[[str, str, str], None]
 
@@ -74,7 +72,7 @@ class HeaderCleaner:
     identity: Identity = field(default_factory=Identity)
     report: Report | None = None
     _text: TextCleaner | None = None
-    _passed: dict[bytes, bool] = field(default_factory=dict)
+    _passed: dict[tuple[str, bytes], bool] = field(default_factory=dict)
 
     def clean(self, dataset: pydicom.FileDataset) -> None:
         """Rewrite the dataset and its file meta information in place; pixel data are not touched."""
@@ -125,7 +123,7 @@ class HeaderCleaner:
 
     def uid(self, uid: str) -> str:
         """What stands for a UID; UIDs of the standard itself, and all under Retain UIDs, stay."""
-        if not uid or uid.startswith(_STANDARD_UIDS) or Option.UIDS in self.profile.options:
+        if not uid or is_standard_uid(uid) or Option.UIDS in self.profile.options:
             return uid
         return self.pseudonyms.uid(uid)
 
@@ -187,12 +185,11 @@ class HeaderCleaner:
             return not _hides(int(raw.tag), raw.value, text)
         if vr not in ("CS", "DS", "IS", "TM") or not isinstance(raw.value, bytes):
             return False
-        if vr == "TM":
-            return _TIME.fullmatch(raw.value) is not None
-        if raw.value not in self._passed:
+        key = (vr, raw.value)
+        if key not in self._passed:
             values = raw.value.decode("latin-1").split("\\")
-            self._passed[raw.value] = not any(_repeats(vr, value, text) for value in values)
-        return self._passed[raw.value]
+            self._passed[key] = all(has_form(vr, value) and not _repeats(vr, value, text) for value in values)
+        return self._passed[key]
 
     def _change(self, action: Action, element: DataElement, text: TextCleaner, name: str) -> str | None:
         """Change an element in place; what was done, or None where it must go."""
@@ -200,6 +197,8 @@ class HeaderCleaner:
         if vr == "SQ":
             return self._change_sequence(action, element, text, name)
         if vr == "UI":
+            if action is Action.KEEP and not _all_formed(element):
+                return None
             element.value = _each(element.value, self.uid) if action is not Action.KEEP else element.value
             return "UID replaced" if action is not Action.KEEP else "kept"
         if action is Action.UID:
@@ -217,8 +216,8 @@ class HeaderCleaner:
             return "date shifted" if text.dates.days else "emptied" if text.dates.days is None else "kept"
         if vr in _NUMBERS and action is Action.KEEP:
             return None  # `passes` did not let it through
-        if vr == "TM" and _TIME.fullmatch(str(element.value or "").encode("utf-8", "replace")):
-            return "kept"
+        if vr == "TM":
+            return "kept" if _all_formed(element) else None
         if vr in _BINARY:
             return None if _names_in_bytes(_as_bytes(element.value), vr, text) else "kept"
         return _clean_value(element, text)
@@ -307,8 +306,9 @@ def _clean_value(element: DataElement, text: TextCleaner) -> str | None:
         element.value = None
         return "emptied"
     if element.VR == "AS":
-        element.value = _each(element.value, _pool_age)
-        return "kept, 90 and over pooled"
+        ages = [pooled_age(str(value)) for value in _values(element)]
+        element.value = ages[0] if ages else None
+        return "kept, 90 and over pooled" if None not in ages else None
     if element.VR not in _CHECKED or element.is_empty:
         return "kept"
     if element.VR in _TEXT:
@@ -318,8 +318,9 @@ def _clean_value(element: DataElement, text: TextCleaner) -> str | None:
         if changed:
             element.value = cleaned
         return "text cleaned" if changed else "text kept"
-    values = element.value if isinstance(element.value, (list, pydicom.multival.MultiValue)) else [element.value]
-    if any(_repeats(element.VR, str(value), text) for value in values):
+    if element.VR in ("DS", "IS") and not _all_formed(element):
+        return None
+    if any(_repeats(element.VR, str(value), text) for value in _values(element)):
         if element.VR in ("CS", "AE"):
             element.value = REPLACED if element.VR == "AE" else "REMOVED"
             return "emptied"
@@ -330,9 +331,20 @@ def _clean_value(element: DataElement, text: TextCleaner) -> str | None:
 def _repeats(vr: str, value: str, text: TextCleaner) -> bool:
     """Whether a defined term or number repeats an identifier of the patient; a number only as a whole."""
     value = value.strip(" \0")
-    if len(value) < 4:
-        return False
-    return value in text.identity.digits if vr in ("DS", "IS") else bool(text.identity.spans(value))
+    if vr in ("DS", "IS"):
+        return len(value) >= _SHORTEST_NUMBER and value in text.identity.digits
+    if vr == "CS" and not has_form(vr, value):
+        return text.clean(value) != value  # text in the place of a term
+    return len(value) >= 4 and bool(text.identity.spans(value))
+
+
+def _values(element: DataElement) -> list[Any]:
+    several = isinstance(element.value, (list, pydicom.multival.MultiValue))
+    return list(element.value) if several else [element.value or ""]
+
+
+def _all_formed(element: DataElement) -> bool:
+    return all(has_form(element.VR, str(value)) for value in _values(element))
 
 
 def _each(value: object, change: Callable[[str], str]) -> object:
@@ -340,13 +352,6 @@ def _each(value: object, change: Callable[[str], str]) -> object:
     if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
         return [change(str(part)) for part in value]
     return change("" if value is None else str(value))
-
-
-def _pool_age(age: str) -> str:
-    age = age.strip()
-    if len(age) == 4 and age[3] == "Y" and age[:3].isdigit() and int(age[:3]) >= _POOLED_FROM_YEARS:
-        return "090Y"
-    return age
 
 
 def _names_in_bytes(data: bytes, vr: str, text: TextCleaner) -> bool:

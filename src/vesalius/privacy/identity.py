@@ -28,6 +28,7 @@ _LARGE = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 _WORD = re.compile(r"[^\W\d_]+")
 _SEPARATORS = r"[-\s./_]?"
 _INITIAL_GAP = re.compile(r"[\s.,'’-]{0,3}$")
+_NAME_GAP = re.compile(r"[\s.,^_'’-]{1,3}")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,10 @@ class Identity:
             return []
         found = [(match.span(), match[0]) for match in _WORD.finditer(text)]
         sure = [self._matches(word) for _, word in found]
+        known = [fold(word) in self.names for _, word in found]
+        for number in range(len(found) - 1):
+            if known[number] and known[number + 1] and _adjacent(found, number, number + 1, text, _NAME_GAP):
+                sure[number] = sure[number + 1] = True  # two short names together, such as LI WU
         for number, ((_, end), word) in enumerate(found):
             if sure[number] and fold(word) in words().eponyms and _means_disease(found, number, text, end):
                 sure[number] = False
@@ -276,9 +281,9 @@ def _place_forms(place: str) -> list[str]:
 Found = list[tuple[tuple[int, int], str]]
 
 
-def _adjacent(found: Found, one: int, other: int, text: str) -> bool:
+def _adjacent(found: Found, one: int, other: int, text: str, gap: re.Pattern[str] = _INITIAL_GAP) -> bool:
     low, high = sorted((one, other))
-    return _INITIAL_GAP.fullmatch(text[found[low][0][1] : found[high][0][0]]) is not None
+    return gap.fullmatch(text[found[low][0][1] : found[high][0][0]]) is not None
 
 
 def _means_disease(found: Found, number: int, text: str, end: int) -> bool:
