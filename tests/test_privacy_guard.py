@@ -56,6 +56,13 @@ def test_a_flipped_byte_anywhere_is_detected(cohort):
         assert verify(cohort).broken > 0, position
 
 
+@pytest.mark.parametrize("end", [b"", b"\r", b"\r\n", b"\n\n", b" \n"])
+def test_a_changed_end_of_the_trail_is_named(cohort, end):
+    path = cohort / "audit.jsonl"
+    path.write_bytes(path.read_bytes().removesuffix(b"\n") + end)
+    assert verify(cohort).broken in (4, 5)
+
+
 def test_a_removed_moved_or_cut_entry_is_named(cohort):
     path = cohort / "audit.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -122,6 +129,34 @@ def test_a_key_file_opens_instead_of_a_passphrase(own_place, monkeypatch):
     vault("init", key_file=file)
     monkeypatch.setenv("VESALIUS_KEY_FILE", str(file))
     assert load_key() == key
+
+
+def test_key_files_that_begin_alike_are_different_keys(own_place, monkeypatch):
+    monkeypatch.delenv("VESALIUS_PASSPHRASE")
+    right, wrong = own_place / "right", own_place / "wrong"
+    for file in (right, wrong):
+        file.write_bytes(b"-----BEGIN OPENSSH PRIVATE KEY-----".ljust(80, b"A") + os.urandom(32))
+    vault("init", key_file=right)
+    monkeypatch.setenv("VESALIUS_KEY_FILE", str(wrong))
+    with pytest.raises(UsageError, match="does not open"):
+        load_key()
+    monkeypatch.setenv("VESALIUS_KEY_FILE", str(right))
+    load_key()
+
+
+def test_two_processes_that_make_the_first_key_get_the_same(own_place, monkeypatch):
+    other = b"o" * 32
+
+    def beaten(_, path):
+        path.write_bytes(other)
+        raise FileExistsError
+
+    monkeypatch.setattr(os, "link", beaten)
+    assert load_key() == other and [path.name for path in key_path().parent.iterdir()] == [key_path().name]
+
+
+def test_the_key_is_whole_and_its_owners_only(own_place):
+    assert len(load_key()) == 32 and stat.S_IMODE(key_path().stat().st_mode) == 0o600
 
 
 def test_short_secrets_and_a_second_vault_are_refused(own_place, monkeypatch):

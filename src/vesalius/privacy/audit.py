@@ -131,11 +131,12 @@ def verify(folder: Path, key: bytes | None = None, *, public: str | None = None)
         public: or the public signing key, in hexadecimal.
     """
     path = folder / _NAME
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     before, own = _START, True
     mine = public or (_signer(key).public_key().public_bytes_raw().hex() if key is not None else "")
-    for number, line in enumerate(lines, start=1):
-        reason, signed_by = _problem(line, number, before)
+    for number, ended in enumerate(lines, start=1):
+        line = ended.removesuffix(b"\n")
+        reason, signed_by = _problem(line, number, before) if line != ended else ("its end was changed", "")
         if reason:
             return Verdict(number - 1, number, reason, own)
         own = own and (not mine or signed_by == mine)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,14 +38,9 @@ def load_key(path: Path | None = None) -> bytes:
         return open_vault(vault_path(), Secret.of(None), "pseudonym key").key
     path = path or key_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        key = path.read_bytes()
-    else:
-        key = secrets.token_bytes(KEY_BYTES)
-        with os.fdopen(handle, "wb") as file:
-            file.write(key)
+    if not path.exists():
+        _make_key(path)
+    key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise UsageError(
             "This is not a pseudonym key.",
@@ -52,6 +48,25 @@ def load_key(path: Path | None = None) -> bytes:
             file=path,
         )
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Put a random key there, whole or not at all; one that another process puts there meanwhile stays."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def existing_key() -> bytes:

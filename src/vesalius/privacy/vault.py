@@ -196,6 +196,7 @@ def _write(path: Path, secret: Secret, vault: Vault) -> None:
         "salt": secrets.token_hex(16),
         "nonce": secrets.token_hex(12),
         "key_file": secret.from_file,
+        "whole": secret.from_file,
         **_SCRYPT,
     }
     bound = json.dumps(header, sort_keys=True).encode()
@@ -249,7 +250,9 @@ def _read(path: Path, secret: Secret) -> Vault:
 def _file_key(secret: Secret, header: Mapping[str, Any]) -> bytes:
     salt = bytes.fromhex(str(header["salt"]))
     if header["key_file"]:
-        return hashlib.blake2b(secret.value[:64], key=salt, digest_size=32, person=b"vault key file").digest()
+        # Files of keys may all begin alike; only vaults of earlier versions went by the beginning alone.
+        told = secret.value if header.get("whole") else secret.value[:64]
+        return hashlib.blake2b(told, key=salt, digest_size=32, person=b"vault key file").digest()
     n, r, p = (int(header[name]) for name in ("n", "r", "p"))
     if n > 2**20 or r > 32 or p > 16:
         raise ValueError("absurd cost")
