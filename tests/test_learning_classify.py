@@ -118,6 +118,20 @@ def test_changes_without_strength_change_nothing() -> None:
         assert torch.equal(truth, torch.eye(3))
 
 
+def test_speckle_multiplies_and_is_for_ultrasound_only() -> None:
+    from vesalius.learning.classify_data import Look
+    from vesalius.learning.classify_plan import changes_for
+
+    look = Look(500, (320.0, 270.0, 1.0), (320, 270, 1), 1, "US", False)
+    assert changes_for(look).speckle > 0
+    assert changes_for(replace(look, modality="CR")).speckle == changes_for(replace(look, channels=3)).speckle == 0
+    settings = ChangeSettings(speckle=0.2, intensity=0.0)
+    drawn = replace(draw_changes(settings, 1, 1, (64, 64), torch.Generator()), speckle=torch.tensor([0.2]))
+    spread = [float(drawn.recolour(torch.full((1, 1, 64, 64), level)).std()) for level in (-2.0, 0.0, 2.0)]
+    assert spread[0] == pytest.approx(0.0, abs=1e-6)
+    assert spread[2] == pytest.approx(2 * spread[1], rel=1e-3)
+
+
 def test_a_mirrored_axis_is_mirrored() -> None:
     settings = ChangeSettings(rotation=0, scaling=0, shear=0, shift=0, mirror_axes=(0,), intensity=0, erase=0, mix=0)
     image = torch.randn(16, 1, 8, 6)
@@ -155,11 +169,12 @@ def test_half_weights_are_the_same_on_both_sides() -> None:
         if parameter.ndim == 1:
             nn.init.normal_(parameter, 1.0, 0.5)
     settle(network, [torch.randn(16, 1, 16, 16)])
-    features = FrozenFeatures((16, 16))(torch.randn(50, 1, 16, 16))
+    extractor = FrozenFeatures((16, 16))
+    features = extractor(torch.randn(50, 1, 16, 16))
     directions, phases = torch.randn(512, features.shape[1]) * 0.05, torch.rand(512) * 6
     bend = RandomCosines(features.mean(0), features.std(0), directions, phases)
     head = nn.Sequential(bend, LinearHead(torch.randn(2, 512), torch.zeros(2)))
-    whole = CalibratedEnsemble([network], head, Weights(0.5, 9.0, (0.0, 0.1)), (16, 16, 1), (0,), "binary")
+    whole = CalibratedEnsemble([network], extractor, head, Weights(0.5, 9.0, (0.0, 0.1)), (16, 16, 1), (0,), "binary")
     axes = {name: {0: "n"} for name in ("image", "logits", "map")}
     files = export_module(whole, check_volume(1, (16, 16, 1)), axes)
     check = load(files["check.safetensors"])

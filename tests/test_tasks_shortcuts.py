@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from learning_cohort import Held
 from vesalius.core.case import Case
@@ -93,6 +94,7 @@ def test_the_same_seed_gives_the_same_answer():
 class Settings:
     minutes: float = 10.0
     seed: int = 0
+    hide_marks: bool = False
 
 
 def test_learning_says_what_was_found_and_keeps_to_the_budget():
@@ -107,6 +109,23 @@ def test_learning_says_what_was_found_and_keeps_to_the_budget():
     assert said[0].startswith("Warning:") and left[0] < 10.0
     assert fitted.card["plan"] == 1
     assert Shortcuts.from_json(json.loads(json.dumps(fitted.card["shortcuts"]))).warns
+
+
+def test_hidden_marks_give_nothing_away():
+    def drawn(pixels, sick):
+        plane = gaussian_filter(np.repeat(np.repeat(pixels, 3, 1), 3, 2)[:, :108, :108], (0, 1.5, 1.5, 0))
+        if sick:
+            plane[:, 10:90, 4:6] = plane[:, 10:90:16, 4:12] = 255
+        return plane
+
+    cohort, warned = study(drawn, 60), []
+    for hide in (False, True):
+        fitted = learn_after_checks(
+            lambda *given: Fitted({}, {}, Plot("", "", "", ())),
+            cohort, cohort.cases, Settings(hide_marks=hide), Path("nowhere"), Silent(), SICK,
+        )  # fmt: skip
+        warned.append(fitted.card["shortcuts"]["warns"])
+    assert warned == [True, False]
 
 
 def test_large_images_are_read_for_fewer_cases(monkeypatch):

@@ -131,6 +131,9 @@ def fit(
     plan: Annotated[Path | None, typer.Option(help="card.json whose plan is used again.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     rival: Annotated[bool, typer.Option(help="Fit the hand-designed rival too.")] = True,
+    weights: Annotated[Path | None, typer.Option(help="safetensors file of a pretrained backbone.")] = None,
+    weights_licence: Annotated[str, typer.Option(help="Licence of these weights, for the card.")] = "",
+    hide_marks: Annotated[bool, typer.Option("--hide-marks", help="Hide callipers, text and scales.")] = False,
     licence: Annotated[str, typer.Option(help="Licence of the data, for the card.")] = "",
     attribution: Annotated[str, typer.Option(help="Attribution of the data, for the card.")] = "",
     seed: Seed = 0,
@@ -144,8 +147,8 @@ def fit(
     run(
         lambda progress: step(
             cohort, task, target=target, ordinal=ordinal, minutes=minutes, to=to, inputs=roles, folds=folds,
-            resume=resume, plan=plan, device=device, rival=rival, licence=licence, attribution=attribution,
-            seed=seed, progress=progress,
+            resume=resume, plan=plan, device=device, rival=rival, weights=weights, weights_licence=weights_licence,
+            hide_marks=hide_marks, licence=licence, attribution=attribution, seed=seed, progress=progress,
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip

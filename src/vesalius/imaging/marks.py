@@ -13,10 +13,14 @@ something was filled.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import numpy.typing as npt
 
-from vesalius.core.grid import Array
+from vesalius.core.case import Case
+from vesalius.core.grid import Array, reorient, restore
+from vesalius.core.image import Image, Kind
 
 Bools = npt.NDArray[np.bool_]
 Greys = npt.NDArray[np.int16]
@@ -109,7 +113,8 @@ def _strokes(greys: Greys, colour: Greys | None) -> Bools:
     kept = (ups >= 2 * few) | (np.minimum(flat, ups) >= few) | (np.minimum(diagonal, other) >= few)
     kept[0] = False
     marks: Bools = kept[labels] & (weak | (ridge > _GENTLE))
-    return ndimage.maximum_filter(marks.view(np.uint8), 3).view(bool)
+    wider: Bools = ndimage.maximum_filter(marks.view(np.uint8), 3).view(bool)
+    return wider
 
 
 def _crossed(falls: list[Greys]) -> list[tuple[Greys, Greys]]:
@@ -147,7 +152,8 @@ def _outside(greys: Greys, ground: int) -> Bools:
 
     field = np.zeros(coarse.shape, bool)
     for n in large:
-        field |= convex_hull_image(ndimage.binary_dilation(regions == n, np.ones((3, 3), bool)))
+        region = ndimage.binary_dilation(regions == n, np.ones((3, 3), bool))
+        field |= convex_hull_image(region)  # type: ignore[no-untyped-call]
     fine = np.repeat(np.repeat(field, step, 0), step, 1)[: greys.shape[0], : greys.shape[1]]
     return ~fine
 
@@ -177,3 +183,25 @@ def _put_back(planes: Array, filled: npt.NDArray[np.float32], changed: Bools, st
     result = planes.copy()
     result[:, changed, 0] = filled[:, changed].astype(planes.dtype)
     return result
+
+
+@dataclass(frozen=True)
+class Unmarked:
+    """Pixels of an image without its marks, for whoever looks at images as a preparation that hides them does."""
+
+    image: Image
+
+    def read(self) -> Array:
+        """(channels, i, j, k) in the grid's index order."""
+        array = self.image.read()
+        _, order, flips = self.image.grid.canonical()
+        turned = reorient(array if array.ndim == 4 else array[None], order, flips)
+        return restore(hide_marks(turned), order, flips)
+
+
+def unmarked(case: Case) -> Case:
+    """The case with images whose marks are hidden whenever they are read."""
+    images = tuple(
+        replace(image, pixels=Unmarked(image)) if image.kind is Kind.INTENSITY else image for image in case.images
+    )
+    return replace(case, images=images)

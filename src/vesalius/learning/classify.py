@@ -38,6 +38,7 @@ from vesalius.learning.classify_frozen import Folds, Frozen, fit_frozen
 from vesalius.learning.classify_plan import ClassifyPlan
 from vesalius.learning.classify_stack import CalibratedEnsemble, Weights, fit_weights, probabilities, thresholds
 from vesalius.learning.classify_train import ask_networks, seconds_side_by_side, train_networks, views_of
+from vesalius.learning.classify_weights import Pretrained, affordable, read_pretrained
 from vesalius.learning.export import check_volume, export_module
 from vesalius.learning.fit import usable_threads, versions
 from vesalius.learning.loop import State
@@ -46,6 +47,7 @@ from vesalius.measures.target import Target
 
 _MEASURING_SHARE, _MEASURING_SECONDS = 0.05, 2.0
 _RESERVE_SECONDS, _RESERVE_SHARE = 8.0, 0.015  # kept for judging and export
+_BACKBONE_SHARE = 0.15  # of the budget, for the features of a pretrained backbone
 _LOOKING = 0.8  # of a training step's time an answer takes: no backward pass, but in float32
 _PREPARING_SHARE, _TIMED = 0.4, 12  # of what is left of the budget, and cases whose preparation is timed
 
@@ -78,7 +80,9 @@ def fit_classification(
     deadline = began + 60 * settings.minutes - spent_before
     found = look(train, settings.inputs)
     progress.say(found.sentence())
-    plan, cases, folds, frozen = _prepared(cohort, train, settings, work, progress, question, found, deadline)
+    _check_planes(found, settings)
+    given = read_pretrained(settings.weights, settings.weights_licence) if settings.weights else None
+    plan, cases, folds, frozen = _prepared(cohort, train, settings, work, progress, question, found, deadline, given)
 
     def note_spent() -> None:
         _write_json(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
@@ -97,7 +101,9 @@ def fit_classification(
     joined = weights.joined(outside, frozen.outside)
     threshold = thresholds(joined, cases.truth, question.kind)
     plan = replace(plan, turns=tuple(tuple(state.turns) for state in states))
-    ensemble = CalibratedEnsemble(networks, frozen.head, weights, plan.size, plan.changes.mirror_axes, question.kind)
+    ensemble = CalibratedEnsemble(
+        networks, frozen.features, frozen.head, weights, plan.size, plan.changes.mirror_axes, question.kind
+    )
     image = check_volume(cases.images.shape[1], plan.size)
     axes = {name: {0: "n"} for name in ("image", "logits", "map")}
     try:
@@ -117,6 +123,7 @@ def fit_classification(
             "outputs": ["logits", "map"], "size": list(plan.size), "mirror_axes": list(plan.changes.mirror_axes)
         },
         "plan": plan.as_json(), "versions": versions(), "fingerprint": found.as_json(), "sentences": sentences,
+        **({"weights": given.as_json(frozen.used)} if given else {}),
     }  # fmt: skip
     return Fitted(files, card, _curve(states))
 
@@ -130,6 +137,7 @@ def _prepared(
     question: Target,
     found: Look,
     deadline: float,
+    given: Pretrained | None,
 ) -> tuple[ClassifyPlan, WholeCases, Folds, Frozen]:
     """The plan, the prepared cases, who learns from which, and the model of frozen features."""
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -145,6 +153,7 @@ def _prepared(
     if plan is None:
         plan = planning.first_plan(found, _folds_guess(known, question, settings), found.images, device, threads)
         seconds = deadline - time.monotonic() - _reserve(settings) - 0.02 * 60 * settings.minutes
+        seconds -= _backbone_seconds(settings) if given else 0.0
         plan = planning.fitted_to(
             plan, found, round(found.images * (1 - 1 / max(2, plan.folds))), seconds,
             _measure(found, len(question.classes), question.kind, plan.folds, settings),
@@ -156,7 +165,13 @@ def _prepared(
     _check(cases, question, progress)
     folds = folds_of(cases, plan.folds if stored else max(settings.folds, 1), settings.seed)
     axes = planning.mirror_candidates(found, question.classes)
-    frozen = fit_frozen(cases, folds, axes, settings.seed)
+    if given:
+        looks = len(cases.images) * (1 + len(axes))
+        longest = plan.backbone_longest or affordable(
+            given, cases.images.shape[1], plan.size, looks, _backbone_seconds(settings)
+        )
+        given.backbone.longest, plan = longest, replace(plan, backbone_longest=longest)
+    frozen = fit_frozen(cases, folds, axes, settings.seed, given.backbone if given else None)
     if not stored:
         plan = replace(plan, folds=len(folds), changes=replace(plan.changes, mirror_axes=frozen.mirror_axes))
         left = deadline - time.monotonic() - _reserve(settings)
@@ -259,7 +274,24 @@ def folds_of(cases: WholeCases, asked: int, seed: int) -> list[tuple[npt.NDArray
 
 
 def _preparation(found: Look, settings: FitSettings, plan: ClassifyPlan) -> WholePreparation:
-    return preparation_for(found, settings.inputs, plan.longest)
+    made = preparation_for(found, settings.inputs, plan.longest)
+    return replace(made, hide_marks=settings.hide_marks)
+
+
+def _check_planes(found: Look, settings: FitSettings) -> None:
+    """Refuse for volumes what is made for planes.
+
+    Raises:
+        UsageError: marks are to be hidden in volumes, or a backbone is to look at them.
+    """
+    if not found.planar and (settings.hide_marks or settings.weights):
+        what = "--hide-marks" if settings.hide_marks else "--weights"
+        raise UsageError(f"{what} is for planes, and these are volumes.", remedy=f"Fit without {what}.")
+
+
+def _backbone_seconds(settings: FitSettings) -> float:
+    """What a pretrained backbone may take of the budget for looking at every image."""
+    return _BACKBONE_SHARE * 60 * settings.minutes
 
 
 def _reserve(settings: FitSettings) -> float:

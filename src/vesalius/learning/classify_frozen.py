@@ -8,8 +8,8 @@ Ridge regression on the classes is solved in closed form, so that width and pena
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vesalius.core.grid import Array
 from vesalius.learning.classify_data import WholeCases
+from vesalius.networks.backbone import JoinedFeatures
 from vesalius.networks.frozen import FrozenFeatures, LinearHead, RandomCosines
 
 _PENALTIES = (0.1, 0.3, 1.0, 3.0)
@@ -40,6 +41,8 @@ class Frozen:
         error: mean squared error of `outside`.
         mirror_axes: axes along which mirrored images did not make it worse.
         sentence: what it is.
+        features: prepared images (n, channels, *sizes) to what the head takes.
+        used: what became of weights that were given: "joined", "alone" or "no".
     """
 
     head: nn.Module
@@ -47,13 +50,13 @@ class Frozen:
     error: float
     mirror_axes: tuple[int, ...]
     sentence: str
+    features: nn.Module
+    used: str = "no"
 
 
-def frozen_features(cases: WholeCases, mirrored: Sequence[int] = ()) -> Tensor:
+def frozen_features(cases: WholeCases, module: nn.Module, mirrored: Sequence[int] = ()) -> Tensor:
     """(images, f) features of every image, mirrored along the axes given."""
     planar = cases.images.shape[-1] == 1
-    size = cases.images.shape[2:4] if planar else cases.images.shape[2:]
-    module = FrozenFeatures(size)
     found = []
     with torch.no_grad():
         for start in range(0, len(cases.images), _BATCH):
@@ -63,8 +66,12 @@ def frozen_features(cases: WholeCases, mirrored: Sequence[int] = ()) -> Tensor:
     return torch.cat(found)
 
 
-def fit_frozen(cases: WholeCases, folds: Folds, axes: Sequence[int], seed: int) -> Frozen:
+def fit_frozen(
+    cases: WholeCases, folds: Folds, axes: Sequence[int], seed: int, backbone: nn.Module | None = None
+) -> Frozen:
     """Fit the model, and find out along which of `axes` images may be mirrored.
+
+    A backbone's features are tried beside the others and alone; what errs least out of fold is taken.
 
     Mirroring is taken for harmless where a linear model that also learns from mirrored images, and asks about
     both, does not do worse out of fold: a class that depends on the side it is seen on loses by it.
@@ -74,14 +81,50 @@ def fit_frozen(cases: WholeCases, folds: Folds, axes: Sequence[int], seed: int) 
         folds: cases to learn from and cases to judge on.
         axes: candidates for mirroring.
         seed: of the random cosines.
+        backbone: another extractor of features, for planes.
     """
-    views = [frozen_features(cases)]
+    planar = cases.images.shape[-1] == 1
+    own = FrozenFeatures(cases.images.shape[2:4] if planar else cases.images.shape[2:])
+    taken: dict[tuple[int, int], Tensor] = {}
+
+    def fitted(parts: list[nn.Module], used: str) -> Frozen:
+        def view(axis: int) -> Tensor:
+            for part in parts:
+                if (id(part), axis) not in taken:
+                    taken[id(part), axis] = frozen_features(cases, part, [axis] if axis >= 0 else [])
+            found = [taken[id(part), axis] for part in parts]
+            return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+        features = parts[0] if len(parts) == 1 else JoinedFeatures(parts)
+        return _fit(view, features, used, cases, folds, axes, seed)
+
+    best = fitted([own], "no")
+    if backbone is None:
+        return best
+    without = best.error
+    best = min((best, fitted([own, backbone], "joined"), fitted([backbone], "alone")), key=lambda found: found.error)
+    said = {"joined": "joined with the others", "alone": "taken alone", "no": "left out, for they did not help"}
+    sentence = f"Features of the weights given were {said[best.used]}; without them the error was {without:.4f}."
+    return replace(best, sentence=f"{best.sentence} {sentence}")
+
+
+def _fit(
+    view: Callable[[int], Tensor],
+    features: nn.Module,
+    used: str,
+    cases: WholeCases,
+    folds: Folds,
+    axes: Sequence[int],
+    seed: int,
+) -> Frozen:
+    """The model of the features that `view` gives, as they are (-1) or mirrored along an axis."""
+    views = [view(-1)]
     mean, deviation = views[0].mean(0), views[0].std(0).clamp_min(1e-4)
     straight = RandomCosines(mean, deviation)
     best = _chosen(straight, 0.0, views, cases, folds)
     mirror: list[int] = []
     for axis in axes:
-        more = [*views[:1], frozen_features(cases, [axis])]
+        more = [*views[:1], view(axis)]
         other = _chosen(straight, 0.0, more, cases, folds)
         if other.error <= best.error * _HARMLESS:
             mirror.append(axis)
@@ -92,7 +135,7 @@ def fit_frozen(cases: WholeCases, folds: Folds, axes: Sequence[int], seed: int) 
     for width in _WIDTHS:
         bend = _cosines(mean, deviation, width, number, seed)
         best = min(best, _chosen(bend, width, views, cases, folds), key=lambda choice: choice.error)
-    return _final(best, cases, tuple(mirror))
+    return _final(best, cases, tuple(mirror), features, used)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +294,7 @@ def _solved_few(rows: Tensor, truth: Array, strength: float) -> tuple[Tensor, Te
     return weight.float(), (bias - middle @ weight).float()
 
 
-def _final(best: _Choice, cases: WholeCases, mirror: tuple[int, ...]) -> Frozen:
+def _final(best: _Choice, cases: WholeCases, mirror: tuple[int, ...], features: nn.Module, used: str) -> Frozen:
     """The chosen model, fitted on everything."""
     own = _thinned(np.flatnonzero(cases.owner >= 0))
     with torch.no_grad():
@@ -265,4 +308,4 @@ def _final(best: _Choice, cases: WholeCases, mirror: tuple[int, ...]) -> Frozen:
     number = best.views[0].shape[1]
     sentence = f"{number} frozen features in {kind}: mean squared error {best.error:.4f} out of fold."
     head = nn.Sequential(best.bend, LinearHead(weight.T.contiguous(), bias))
-    return Frozen(head, best.outside, best.error, mirror, sentence)
+    return Frozen(head, best.outside, best.error, mirror, sentence, features, used)

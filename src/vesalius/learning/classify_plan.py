@@ -42,6 +42,7 @@ class ClassifyPlan:
         turns: for each network where the clock changed its number of steps: (step, steps).
         seconds_per_step: of one network while all are trained side by side.
         measured: sentences on the candidates.
+        backbone_longest: pixels of the longer side that a pretrained backbone looks at; 0 where there is none.
     """
 
     size: Triple
@@ -64,6 +65,7 @@ class ClassifyPlan:
     turns: tuple[tuple[tuple[int, int], ...], ...] = ()
     seconds_per_step: float = 0.0
     measured: tuple[str, ...] = ()
+    backbone_longest: int = 0
 
     @property
     def planar(self) -> bool:
@@ -72,7 +74,10 @@ class ClassifyPlan:
 
     def as_json(self) -> dict[str, Any]:
         """What `from_json` needs, with the plan in words."""
-        return {"format": _FORMAT, "task": "classification", **asdict(self), "sentences": list(self.sentences())}
+        values = asdict(self)
+        if not self.backbone_longest:
+            del values["backbone_longest"]
+        return {"format": _FORMAT, "task": "classification", **values, "sentences": list(self.sentences())}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ClassifyPlan:
@@ -85,7 +90,8 @@ class ClassifyPlan:
         if data.get("format") != _FORMAT or data.get("task") != "classification":
             raise UsageError("The stored plan is not one of classification that this program knows.", remedy=remedy)
         try:
-            values = {field.name: data[field.name] for field in fields(cls)}
+            whole = {"backbone_longest": 0, **data}
+            values = {field.name: whole[field.name] for field in fields(cls)}
             changes = dict(values["changes"])
             changes["mirror_axes"] = tuple(changes["mirror_axes"])
             values["changes"] = ChangeSettings(**changes)

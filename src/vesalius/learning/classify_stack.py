@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from vesalius.core.grid import Array
 from vesalius.learning.classify_train import comparable, views_of
 from vesalius.networks.classifier import ResidualClassifier, folded
-from vesalius.networks.frozen import FrozenFeatures
 
 _STEPS = 200
 _STRAY = 0.02  # penalty on weights that stray from their start, per case in a hundred
@@ -137,6 +136,7 @@ class CalibratedEnsemble(nn.Module):
 
     Args:
         networks: trained.
+        features: what `frozen` takes, of each view.
         frozen: features to one number per class.
         weights: how they are joined.
         size: (i, j, k) of the frame.
@@ -147,6 +147,7 @@ class CalibratedEnsemble(nn.Module):
     def __init__(
         self,
         networks: Sequence[ResidualClassifier],
+        features: nn.Module,
         frozen: nn.Module,
         weights: Weights,
         size: Sequence[int],
@@ -156,7 +157,7 @@ class CalibratedEnsemble(nn.Module):
         super().__init__()
         self.networks, self.frozen = nn.ModuleList(folded(network) for network in networks), frozen
         self.planar = size[2] == 1
-        self.features = FrozenFeatures(size[:2] if self.planar else size)
+        self.features = features
         self.views, self.kind, self.weights = views_of(mirror_axes), kind, weights
         self.bias = nn.Parameter(torch.tensor(weights.bias, dtype=torch.float32))
 

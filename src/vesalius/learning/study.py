@@ -51,6 +51,9 @@ class FitSettings:
         threads: processor threads; measured if left out.
         only: train only these networks of the folds and export nothing, so that several processes can share
             an ensemble; `ensemble.export_ensemble` then puts their work together.
+        weights: a file of a pretrained backbone whose features classification may take; see `classify_weights`.
+        weights_licence: of that file, for the card.
+        hide_marks: whether classification hides what devices burned into planes; see `imaging.marks`.
     """
 
     minutes: float
@@ -64,6 +67,9 @@ class FitSettings:
     augmentation: AugmentationSettings | None = None
     threads: int | None = None
     only: tuple[int, ...] | None = None
+    weights: Path | None = None
+    weights_licence: str = ""
+    hide_marks: bool = False
 
 
 @dataclass(frozen=True)

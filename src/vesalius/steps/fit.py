@@ -39,6 +39,9 @@ def fit(
     device: str | None = None,
     network: Callable[..., Any] | None = None,
     rival: bool = True,
+    weights: str | Path | None = None,
+    weights_licence: str = "",
+    hide_marks: bool = False,
     licence: str = "",
     attribution: str = "",
     progress: Progress | None = None,
@@ -63,6 +66,10 @@ def fit(
         device: "cpu" or "cuda"; by default CUDA where there is one.
         network: a network of one's own, `network(channels, classes, dimensions) -> torch.nn.Module`.
         rival: fit the hand-designed rival too.
+        weights: a local safetensors file of a pretrained backbone (torchvision's ResNet-18, 34 or 50) whose
+            features a classification of planes may take.
+        weights_licence: of that file, for the card.
+        hide_marks: in a classification of planes, hide what devices burned into them; see `imaging.marks`.
         licence, attribution: of the data, for the card.
         progress: told how far the work is.
 
@@ -80,6 +87,8 @@ def fit(
 
     started = time.perf_counter()
     progress = progress or Silent()
+    if task != "classification" and (weights is not None or hide_marks):
+        raise UsageError("--weights and --hide-marks are for classification.", remedy="Fit without them.")
     study = split(cohort, seed=seed, progress=progress)
     asked = task_named(task, study, {"target": target, "ordinal": ordinal})
     problems = asked.problems(study)
@@ -99,7 +108,8 @@ def fit(
     settings = FitSettings(
         minutes=(60 * minutes - reserve - (time.perf_counter() - started)) / 60,
         seed=seed, folds=folds, resume=resume, device=device, plan=_stored_plan(plan), inputs=roles,
-        network=network,
+        network=network, weights=None if weights is None else Path(weights), weights_licence=weights_licence,
+        hide_marks=hide_marks,
     )  # fmt: skip
     audit.enter(study.folder, "fit", cases=len(train))
     fitted = asked.learn(study, train, settings, work, progress)

@@ -24,6 +24,7 @@ from vesalius.core.grid import FloatArray
 from vesalius.core.progress import Progress
 from vesalius.core.protocols import Fitted
 from vesalius.core.report import Table
+from vesalius.imaging.marks import unmarked
 from vesalius.measures.intervals import Interval, bootstrap_statistics
 from vesalius.measures.ranking import Ranking
 from vesalius.measures.target import Target
@@ -102,7 +103,8 @@ def learn_after_checks(
         target: what is asked.
     """
     started = time.monotonic()
-    found = check_shortcuts(cohort, train, target, settings.seed)
+    seen = [unmarked(case) for case in train] if settings.hide_marks else train
+    found = check_shortcuts(cohort, seen, target, settings.seed)
     for sentence in found.sentences:
         progress.say(sentence)
     minutes = settings.minutes - (time.monotonic() - started) / 60
