@@ -19,7 +19,9 @@ from vesalius.core.errors import UsageError
 from vesalius.networks.backbone import Backbone, BackboneShape, frozen_backbone, wanted_tensors
 
 _MOST_BYTES = 1 << 30
-_NAMES = {((2, 2, 2, 2), False): "ResNet-18", ((3, 4, 6, 3), False): "ResNet-34", ((3, 4, 6, 3), True): "ResNet-50"}
+_NAMES: Mapping[tuple[tuple[int, ...], bool], str] = {
+    ((2, 2, 2, 2), False): "ResNet-18", ((3, 4, 6, 3), False): "ResNet-34", ((3, 4, 6, 3), True): "ResNet-50",
+}  # fmt: skip
 _KNOWN = "ResNet-18, 34 and 50"
 _SIZES = (224, 192, 160, 128, 96, 64)  # pixels of the longer side, largest first
 _TIMED = 4  # images that a size is timed with

@@ -107,7 +107,8 @@ class Backbone(nn.Module):
         found = F.max_pool2d(F.relu(found), 3, 2, 1)
         for number in range(len(self.shape.blocks)):
             found = getattr(self, f"layer{number + 1}")(found)
-        return found.flatten(2).mean(2)
+        pooled: Tensor = found.flatten(2).mean(2)
+        return pooled
 
     def _coloured(self, image: Tensor) -> Tensor:
         """Grey repeated, or colours averaged, to what the network takes."""
@@ -135,9 +136,9 @@ def frozen_backbone(backbone: Backbone, weights: Mapping[str, Tensor]) -> Backbo
     backbone.eval().requires_grad_(False)
     for module in list(backbone.modules()):
         if isinstance(module, nn.Sequential):  # a shortcut, or a layer
-            convolution, norm = module[0], module[1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                module[0], module[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+            first, second = module[0], module[1]
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                module[0], module[1] = fuse_conv_bn_eval(first, second), nn.Identity()
         for number in (1, 2, 3):
             convolution, norm = (getattr(module, f"{kind}{number}", None) for kind in ("conv", "bn"))
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
