@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vesalius.core.errors import UsageError
 from vesalius.privacy.vault import Secret, open_vault, vault_path
+from vesalius.store.files import put_once
 
 KEY_BYTES = 32
 LONGEST_SHIFT_DAYS = 3650
@@ -59,12 +60,7 @@ def _make_key(path: Path) -> None:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            return
-        except OSError:  # a file system without hard links
-            beside.replace(path)
+        put_once(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 

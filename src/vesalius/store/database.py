@@ -6,6 +6,7 @@ de-identified: names of files and patients occur as keyed pseudonyms only.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -14,8 +15,11 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from vesalius.core.errors import StoreError
+from vesalius.store.files import put_once
 
 VERSION = 3
+_PARTS = ("images", "labels", "cache", "models", "reports")
+_NEW = ".cohort.sqlite.new"  # and the number of the process that makes it
 _KEPT_EVERY = 0.5  # seconds between flushes of what `held` collects
 
 SCHEMA = """
@@ -75,13 +79,15 @@ def create(folder: Path, name: str) -> None:
     """
     if database_path(folder).exists():
         return
-    if folder.exists() and any(entry.name != "cohort.sqlite-journal" for entry in folder.iterdir()):
+    if folder.exists() and not all(_is_begun(entry) for entry in folder.iterdir()):
+        if database_path(folder).exists():
+            return  # another process has made it meanwhile
         raise StoreError("This folder is not a cohort and is not empty.", remedy="Name a new folder.", file=folder)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    for part in ("images", "labels", "cache", "models", "reports"):
+    for part in _PARTS:
         (folder / part).mkdir(exist_ok=True)
-    beside = folder / ".cohort.sqlite.new"
+    beside = folder / f"{_NEW}{os.getpid()}"
     beside.unlink(missing_ok=True)
     connection = sqlite3.connect(beside)
     connection.executescript(f"BEGIN;{SCHEMA}COMMIT;")  # one flush of the disk for all tables
@@ -89,7 +95,14 @@ def create(folder: Path, name: str) -> None:
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.commit()
     connection.close()
-    beside.replace(database_path(folder))
+    put_once(beside, database_path(folder))
+
+
+def _is_begun(entry: Path) -> bool:
+    """Whether this is what a run leaves that was killed before the cohort was made, or that is making it now."""
+    if entry.name in _PARTS:
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name.startswith(_NEW) or entry.name == "cohort.sqlite-journal"
 
 
 def connect(folder: Path) -> sqlite3.Connection:

@@ -49,6 +49,18 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def put_once(made: Path, place: Path) -> None:
+    """Give a finished file its name, unless another process gave that name to its own meanwhile, which then stays."""
+    try:
+        os.link(made, place)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        made.replace(place)
+    finally:
+        made.unlink(missing_ok=True)
+
+
 def flush_folder(folder: Path) -> None:
     """Make renaming and removing durable, where the system lets folders be flushed (not on Windows)."""
     if os.name != "posix" or not folder.is_dir():
