@@ -1,9 +1,11 @@
 """Making a cohort: killed at any moment, or by two processes at once, and never over somebody's files."""
 
+import fcntl
+
 import pytest
 
 from vesalius.core.errors import StoreError
-from vesalius.store.database import create, database_path, transaction
+from vesalius.store.database import create, database_path, held, transaction
 
 
 def name_of(folder):
@@ -37,3 +39,14 @@ def test_other_files_are_left_alone(tmp_path, name):
     (tmp_path / name).write_bytes(b"theirs")
     with pytest.raises(StoreError, match="not a cohort"):
         create(tmp_path, "study")
+
+
+def test_a_cohort_that_another_process_writes_into_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("vesalius.store.database._PATIENCE", 0.2)
+    create(tmp_path / "study", "study")
+    with (tmp_path / "study" / ".held").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="Another process"), held(tmp_path / "study"):
+            pass
+    with held(tmp_path / "study"), transaction(tmp_path / "study") as connection:
+        connection.execute("INSERT INTO meta VALUES ('a', 'b')")

@@ -7,12 +7,14 @@ de-identified: names of files and patients occur as keyed pseudonyms only.
 from __future__ import annotations
 
 import os
+import fcntl
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import IO
 
 from vesalius.core.errors import StoreError
 from vesalius.store.files import put_once
@@ -21,6 +23,7 @@ VERSION = 3
 _PARTS = ("images", "labels", "cache", "models", "reports")
 _NEW = ".cohort.sqlite.new"  # and the number of the process that makes it
 _KEPT_EVERY = 0.5  # seconds between flushes of what `held` collects
+_PATIENCE = 10.0  # seconds that another process is waited for
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cases (id TEXT PRIMARY KEY, patient TEXT NOT NULL);
@@ -154,6 +157,10 @@ def transaction(folder: Path) -> Iterator[sqlite3.Connection]:
     try:
         with connection:
             yield connection
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise _busy(folder) from error
+        raise
     finally:
         connection.close()
 
@@ -162,16 +169,41 @@ def transaction(folder: Path) -> Iterator[sqlite3.Connection]:
 def held(folder: Path) -> Iterator[None]:
     """Let the transactions within share a connection and reach the disk together, twice a second and at the end.
 
-    A kill loses what half a second entered; files without a row are written again by the next run.
+    A kill loses what half a second entered; files without a row are written again by the next run. The cohort
+    belongs to this process meanwhile: half a second may last as long as one image takes.
+
+    Raises:
+        StoreError: another process holds it.
     """
-    connection = connect(folder)
-    before = _held.set(_Held(folder, connection))
-    try:
-        yield
-    finally:
-        _held.reset(before)
-        connection.commit()
-        connection.close()
+    with (folder / ".held").open("ab") as lock:
+        _lock(lock, folder)
+        connection = connect(folder)
+        before = _held.set(_Held(folder, connection))
+        try:
+            yield
+        finally:
+            _held.reset(before)
+            connection.commit()
+            connection.close()
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    """Take a lock; workers of a run that was killed a moment ago may keep it for some seconds yet."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise _busy(folder) from error
+            time.sleep(0.1)
+
+
+def _busy(folder: Path) -> StoreError:
+    return StoreError(
+        "Another process is writing into this cohort.", remedy="Wait until it is done, and run this again.", file=folder
+    )
 
 
 class _Held:
