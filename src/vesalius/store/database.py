@@ -6,8 +6,8 @@ de-identified: names of files and patients occur as keyed pseudonyms only.
 
 from __future__ import annotations
 
-import os
 import fcntl
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
