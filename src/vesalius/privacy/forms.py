@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from pydicom.uid import UID_dictionary
+from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
 
 POOLED_FROM_YEARS = 90
 _POOLED_FROM_MONTHS = 12 * POOLED_FROM_YEARS
