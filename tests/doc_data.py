@@ -52,6 +52,8 @@ def _write_films(folder: Path, films: int = 36) -> None:
         name = f"film_{number:02d}"
         place = folder / "new_films" if number >= 90 else folder / "films" / shape
         x, y = _write_film(place / f"{name}.png", shape, number)
+        if number >= 90:
+            continue  # nothing is known of new ones
         tables[0].append([name, f"F{number // 2}", shape])
         tables[1].append([name, *([] if shape == "none" else ["spot", x, y, 12, 12])])
     for table, rows in zip(("films.csv", "spots.csv"), tables, strict=True):
