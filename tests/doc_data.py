@@ -44,7 +44,7 @@ def make(folder: Path, patients: int = 10) -> None:
             table.writerow([f"case_{number:02d}", f"P{number // 2}", 40 + 3 * (number // 2), part])
 
 
-def _write_films(folder: Path, films: int = 36) -> None:
+def _write_films(folder: Path, films: int = 60) -> None:
     shapes = ("round", "long", "none")
     tables = [["input", "patient", "shape"]], [["input", "class", "x", "y", "width", "height"]]
     for number in [*range(films), 90, 91]:
