@@ -211,6 +211,8 @@ def _judge(
     rng = np.random.default_rng(seed)
     drawn = [_some(item, rng, settings.easy) for item in seen]
     features, labels, patients = _gathered(seen, drawn)
+    if len(set(np.minimum(labels, 1).tolist())) < 2:
+        raise UnusableInput("The filters propose no false candidates, or none that is true, to learn from.")
     scale = Scale.of(features)
     first = boosted_classes(scale.apply(features), np.minimum(labels, 1), _FIRST, seed)
     chosen = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vesalius.core.case import Case
 from vesalius.core.cohort import TEST, TRAIN, Cohort
-from vesalius.core.errors import MissingExtra, UsageError
+from vesalius.core.errors import MissingExtra, UnusableInput, UsageError
 from vesalius.core.identity import seen_hash
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY, Rival, Task
@@ -224,7 +224,12 @@ def _fit_rival(
 
     started = time.perf_counter()
     progress.say("Fitting the hand-designed rival; this is not part of the budget.")
-    fitted = rival.fit(train, cohort, roles)
+    try:
+        fitted = rival.fit(train, cohort, roles)
+    except UnusableInput as error:  # the model stands; there is only nothing to hold it against
+        progress.note(rival=None)
+        progress.say(f"No hand-designed rival could be fitted. {error.what}")
+        return
     save_rival(fitted, rival_folder(cohort, question_of(task, cohort)))
     seconds = time.perf_counter() - started
     progress.note(rival=fitted.card["name"], rival_seconds=round(seconds, 1))
