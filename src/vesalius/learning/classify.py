@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +19,6 @@ from vesalius.core.errors import UnusableInput, UsageError, VesaliusError
 from vesalius.core.grid import Array
 from vesalius.core.progress import Progress
 from vesalius.core.protocols import Fitted
-from vesalius.core.report import Plot, Series
 from vesalius.imaging.whole import WholePreparation, prepare_whole
 from vesalius.learning import classify_plan as planning
 from vesalius.learning.classify_data import (
@@ -40,7 +35,7 @@ from vesalius.learning.classify_stack import CalibratedEnsemble, Weights, fit_we
 from vesalius.learning.classify_train import ask_networks, seconds_side_by_side, train_networks, views_of
 from vesalius.learning.classify_weights import Pretrained, affordable, read_pretrained
 from vesalius.learning.export import check_volume, export_module
-from vesalius.learning.fit import usable_threads, versions
+from vesalius.learning.fit import spent_before_in, training_curve, usable_threads, versions, write_note
 from vesalius.learning.loop import State
 from vesalius.learning.study import FitSettings
 from vesalius.measures.target import Target
@@ -76,7 +71,7 @@ def fit_classification(
     began = time.monotonic()
     if settings.network is not None:
         raise UsageError("A network of one's own is for segmentation.", remedy="Fit without --network.")
-    spent_before = _spent_before(work, settings)
+    spent_before = spent_before_in(work, settings)
     deadline = began + 60 * settings.minutes - spent_before
     found = look(train, settings.inputs)
     progress.say(found.sentence())
@@ -85,7 +80,7 @@ def fit_classification(
     plan, cases, folds, frozen = _prepared(cohort, train, settings, work, progress, question, found, deadline, given)
 
     def note_spent() -> None:
-        _write_json(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
+        write_note(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
 
     def seconds_left() -> float:
         return deadline - time.monotonic() - _reserve(settings) - _looking(plan, cases)
@@ -125,7 +120,7 @@ def fit_classification(
         "plan": plan.as_json(), "versions": versions(), "fingerprint": found.as_json(), "sentences": sentences,
         **({"weights": given.as_json(frozen.used)} if given else {}),
     }  # fmt: skip
-    return Fitted(files, card, _curve(states))
+    return Fitted(files, card, training_curve(states, "cross-entropy"))
 
 
 def _prepared(
@@ -176,7 +171,7 @@ def _prepared(
         plan = replace(plan, folds=len(folds), changes=replace(plan.changes, mirror_axes=frozen.mirror_axes))
         left = deadline - time.monotonic() - _reserve(settings)
         plan = replace(plan, steps=max(20, int(left / max(plan.seconds_per_step, 1e-6))))
-    _write_json(kept, plan.as_json())
+    write_note(kept, plan.as_json())
     for sentence in (*plan.measured, *plan.sentences(), frozen.sentence):
         progress.say(sentence)
     return plan, cases, folds, frozen
@@ -335,28 +330,3 @@ def _area(logits: Array, truth: Array, kind: str) -> float:
         if n and m:
             areas.append((rankdata(scores[:, number])[positive].sum() - n * (n + 1) / 2) / (n * m))
     return float(np.mean(areas)) if areas else float("nan")
-
-
-def _curve(states: Sequence[State]) -> Plot:
-    """Loss by step of each network."""
-    series = tuple(
-        Series(f"network {number + 1}", tuple(float(at) for at, _ in state.curve),
-               tuple(loss for _, loss in state.curve), line=True)
-        for number, state in enumerate(states)
-    )  # fmt: skip
-    return Plot("Training", "step", "loss (cross-entropy)", series)
-
-
-def _spent_before(work: Path, settings: FitSettings) -> float:
-    """Seconds of the budget that interrupted calls have used; starts afresh unless resuming."""
-    note = work / "spent.json"
-    if not settings.resume:
-        shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True, exist_ok=True)
-    return float(json.loads(note.read_text(encoding="utf-8"))["seconds"]) if note.exists() else 0.0
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    beside.write_text(json.dumps(data, indent=1), encoding="utf-8")
-    beside.rename(path)

@@ -21,7 +21,6 @@ from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UsageError
 from vesalius.core.progress import Progress
 from vesalius.core.protocols import Fitted
-from vesalius.core.report import Plot, Series
 from vesalius.inference.candidates import candidates, with_points
 from vesalius.inference.heat import HeatGeometry, heat_map
 from vesalius.inference.second_look import SecondLook, features
@@ -30,7 +29,7 @@ from vesalius.learning.detect_judge import Judged, fit_second_look
 from vesalius.learning.detect_lesson import DetectionLesson, runner
 from vesalius.learning.detect_plan import DetectPlan, first_plan
 from vesalius.learning.export import check_volume, export_module
-from vesalius.learning.fit import versions
+from vesalius.learning.fit import training_curve, versions, write_note
 from vesalius.learning.loop import Schedule, State, train
 from vesalius.learning.study import FitSettings
 from vesalius.measures.target import Target
@@ -91,7 +90,7 @@ def fit_detection(
     classes = len(question.classes)
     if not planned:
         plan = _measured(plan, images, classes, settings, deadline)
-        _write(work / "plan.json", plan.as_json())
+        write_note(work / "plan.json", plan.as_json())
     parts = _folded(images, plan.folds, settings.seed)
     torch.set_num_threads(plan.threads)
     for sentence in plan.sentences():
@@ -112,7 +111,7 @@ def fit_detection(
             return end - time.monotonic()
 
         def saved() -> None:
-            _write(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
+            write_note(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
 
         network = _network(images[0].array.shape[0], classes, plan, settings.seed, number)
         average, state = train(
@@ -163,7 +162,7 @@ def _finished(
             f"Trained {sum(state.step for state in states)} steps in {minutes:.1f} minutes.", *said,
         ],
     }  # fmt: skip
-    return Fitted(files, card, _curve(states))
+    return Fitted(files, card, training_curve(states, "heat + sizes"))
 
 
 def _places(case: Case, question: Target, roles: Sequence[str]) -> Places:
@@ -292,22 +291,7 @@ def _judged(
     return fit_second_look(judged, seed)
 
 
-def _curve(states: Sequence[State]) -> Plot:
-    series = tuple(
-        Series(f"network {number + 1}", tuple(float(at) for at, _ in state.curve),
-               tuple(loss for _, loss in state.curve), line=True)
-        for number, state in enumerate(states)
-    )  # fmt: skip
-    return Plot("Training", "step", "loss (heat + sizes)", series)
-
-
 def _spent(work: Path) -> float:
     """Seconds of the budget that interrupted calls have used."""
     note = work / "spent.json"
     return float(json.loads(note.read_text(encoding="utf-8"))["seconds"]) if note.exists() else 0.0
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(data, indent=1), encoding="utf-8")
-    beside.rename(path)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from vesalius.learning.study import FitSettings, Parts, Study, study_of
 
 __all__ = ["FitSettings", "finished", "fit_segmentation"]
 
+_LOSS = "Dice + cross-entropy"
 _MEASURED_STEPS = 3
 _MEASURING_SHARE = 0.06  # of the budget, at most, goes into measuring candidates
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for export
@@ -65,12 +67,12 @@ def fit_segmentation(
     if settings.plan is not None:
         settings = replace(settings, folds=Plan.from_json(settings.plan).folds)
     study, found, parts = study_of(cohort, train_cases, settings, work, progress)
-    spent_before = _spent_before(work, settings)
+    spent_before = spent_before_in(work, settings)
     deadline = began + 60 * settings.minutes - spent_before
     plan = _plan(study, cohort, found, deadline, parts)
 
     def note_spent() -> None:
-        _write_json(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
+        write_note(work / "spent.json", {"seconds": spent_before + time.monotonic() - began})
 
     chosen = range(len(parts)) if settings.only is None else settings.only
     averages, states = [], []
@@ -87,7 +89,7 @@ def fit_segmentation(
         averages.append(average)
         states.append(state)
     if settings.only is not None:
-        return Fitted({}, {"plan": plan.as_json(), "sentences": list(plan.sentences())}, _curve(states))
+        return Fitted({}, {"plan": plan.as_json(), "sentences": list(plan.sentences())}, training_curve(states, _LOSS))
     return finished(study, cohort, found, plan, parts, averages, states)
 
 
@@ -109,10 +111,10 @@ def finished(
         "preparation": study.preparation.as_json(), "network": _network_card(plan), "plan": plan.as_json(),
         "versions": versions(), "fingerprint": found.as_json(), "sentences": sentences,
     }  # fmt: skip
-    return Fitted(files, card, _curve(states))
+    return Fitted(files, card, training_curve(states, _LOSS))
 
 
-def _spent_before(work: Path, settings: FitSettings) -> float:
+def spent_before_in(work: Path, settings: FitSettings) -> float:
     """Seconds of the budget that interrupted calls have used; starts afresh unless resuming."""
     note = work / "spent.json"
     if not settings.resume:
@@ -132,7 +134,7 @@ def _plan(study: Study, cohort: Cohort, found: Fingerprint, deadline: float, par
         plan = _measured_plan(study, cohort, found, deadline, parts)
     if plan.folds != settings.folds:
         raise UsageError(f"The interrupted fit has {plan.folds} folds.", remedy="Ask for the same number.")
-    _write_json(kept, plan.as_json())
+    write_note(kept, plan.as_json())
     for sentence in (*plan.measured, *plan.sentences()):
         study.progress.say(sentence)
     torch.set_num_threads(plan.threads)
@@ -224,14 +226,14 @@ def _judgement(cohort: Cohort, plan: Plan, states: Sequence[State], outside: Seq
     return said
 
 
-def _curve(states: Sequence[State]) -> Plot:
-    """Loss by step of each network."""
+def training_curve(states: Sequence[State], loss: str) -> Plot:
+    """Loss by step of each network; `loss` says what it is made of."""
     series = tuple(
         Series(f"network {number + 1}", tuple(float(at) for at, _ in state.curve),
                tuple(loss for _, loss in state.curve), line=True)
         for number, state in enumerate(states)
     )  # fmt: skip
-    return Plot("Training", "step", "loss (Dice + cross-entropy)", series)
+    return Plot("Training", "step", f"loss ({loss})", series)
 
 
 def versions() -> dict[str, str]:
@@ -250,7 +252,8 @@ def usable_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    beside = path.with_name(path.name + ".part")
+def write_note(path: Path, data: Mapping[str, Any]) -> None:
+    """Write JSON beside and rename it; networks that train side by side may write at once."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     beside.write_text(json.dumps(data, indent=1), encoding="utf-8")
     beside.rename(path)
