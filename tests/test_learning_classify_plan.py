@@ -95,3 +95,20 @@ def test_patients_and_look_alikes_stay_together() -> None:
     groups = grouped(["a", "b", "a", "c"], {"0:0": one, "1:1": other, "2:2": other, "3:3": bytes([2]) + rng.bytes(64)})
     assert groups[0] == groups[1] == groups[2]
     assert groups[3] != groups[0]
+
+
+def test_a_pretrained_network_sees_small_images_enlarged_and_large_ones_as_time_allows() -> None:
+    def measure(plan: ClassifyPlan) -> float:
+        return math.prod(plan.size) * plan.batch * (3e-8 if plan.bfloat16 else 6e-8)
+
+    def planned_for(look: Look, seconds: float) -> ClassifyPlan:
+        first = planning.first_plan(look, 5, look.images, "cpu", 2, planning.EFFICIENTNET)
+        return planning.fitted_to(first, look, 480, seconds, measure)
+
+    small = Look(600, (28.0, 28.0, 1.0), (28, 28, 1), 1, "", False)
+    assert planned_for(small, 1e6).size == (112, 112, 1)
+    lengths = [planned_for(LOOK, seconds).longest for seconds in (1, 20, 1e6)]
+    assert lengths == sorted(lengths)
+    assert (lengths[0], lengths[-1]) == (64, 224)
+    assert not planning.learns_enough(planned_for(LOOK, 0.1), 480)
+    assert planning.learns_enough(planned_for(LOOK, 20), 480)

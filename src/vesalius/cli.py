@@ -131,7 +131,7 @@ def fit(
     plan: Annotated[Path | None, typer.Option(help="card.json whose plan is used again.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     rival: Annotated[bool, typer.Option(help="Fit the hand-designed rival too.")] = True,
-    weights: Annotated[Path | None, typer.Option(help="safetensors file of a pretrained backbone.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="safetensors file of a pretrained backbone, or none.")] = None,
     weights_licence: Annotated[str, typer.Option(help="Licence of these weights, for the card.")] = "",
     hide_marks: Annotated[bool, typer.Option("--hide-marks", help="Hide callipers, text and scales.")] = False,
     licence: Annotated[str, typer.Option(help="Licence of the data, for the card.")] = "",

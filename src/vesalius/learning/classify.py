@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
@@ -33,16 +35,18 @@ from vesalius.learning.classify_frozen import Folds, Frozen, fit_frozen
 from vesalius.learning.classify_plan import ClassifyPlan
 from vesalius.learning.classify_stack import CalibratedEnsemble, Weights, fit_weights, probabilities, thresholds
 from vesalius.learning.classify_train import ask_networks, seconds_side_by_side, train_networks, views_of
-from vesalius.learning.classify_weights import Pretrained, affordable, read_pretrained
+from vesalius.learning.classify_weights import Pretrained, affordable, read_pretrained, shipped_json
 from vesalius.learning.export import check_volume, export_module
 from vesalius.learning.fit import spent_before_in, training_curve, usable_threads, versions, write_note
 from vesalius.learning.loop import State
 from vesalius.learning.study import FitSettings
 from vesalius.measures.target import Target
+from vesalius.networks.efficientnet import EfficientNetFeatures
 
 _MEASURING_SHARE, _MEASURING_SECONDS = 0.05, 2.0
 _RESERVE_SECONDS, _RESERVE_SHARE = 8.0, 0.015  # kept for judging and export
 _BACKBONE_SHARE = 0.15  # of the budget, for the features of a pretrained backbone
+_FEATURES_SHARE = 0.5  # of a training step's time that looking at frozen features takes, per image
 _LOOKING = 0.8  # of a training step's time an answer takes: no backward pass, but in float32
 _PREPARING_SHARE, _TIMED = 0.4, 12  # of what is left of the budget, and cases whose preparation is timed
 
@@ -62,7 +66,7 @@ def fit_classification(
 
     Returns:
         The bundle's files, the card's keys `preparation`, `network`, `plan`, `threshold`, `versions` and
-        `sentences`, and the curve.
+        `sentences`, `start` and `weights` where something was learned elsewhere, and the curve.
 
     Raises:
         UsageError: there is nothing to learn from: no usable image, or one class only.
@@ -118,7 +122,7 @@ def fit_classification(
             "outputs": ["logits", "map"], "size": list(plan.size), "mirror_axes": list(plan.changes.mirror_axes)
         },
         "plan": plan.as_json(), "versions": versions(), "fingerprint": found.as_json(), "sentences": sentences,
-        **({"weights": given.as_json(frozen.used)} if given else {}),
+        **_from_elsewhere(given, plan, frozen),
     }  # fmt: skip
     return Fitted(files, card, training_curve(states, "cross-entropy"))
 
@@ -146,13 +150,10 @@ def _prepared(
     known: Sequence[Case] = [case for case in train if question.value(case) is not None]
     stored = plan is not None
     if plan is None:
-        plan = planning.first_plan(found, _folds_guess(known, question, settings), found.images, device, threads)
+        folds_guess = _folds_guess(known, question, settings)
         seconds = deadline - time.monotonic() - _reserve(settings) - 0.02 * 60 * settings.minutes
         seconds -= _backbone_seconds(settings) if given else 0.0
-        plan = planning.fitted_to(
-            plan, found, round(found.images * (1 - 1 / max(2, plan.folds))), seconds,
-            _measure(found, len(question.classes), question.kind, plan.folds, settings),
-        )  # fmt: skip
+        plan = _measured_plan(found, question, settings, folds_guess, device, threads, seconds)
     preparation = _preparation(found, settings, plan)
     if not stored:
         known = _affordable(known, preparation, _PREPARING_SHARE * (deadline - time.monotonic()), progress)
@@ -166,7 +167,10 @@ def _prepared(
             given, cases.images.shape[1], plan.size, looks, _backbone_seconds(settings)
         )
         given.backbone.longest, plan = longest, replace(plan, backbone_longest=longest)
-    frozen = fit_frozen(cases, folds, axes, settings.seed, given.backbone if given else None)
+    extractor: nn.Module | None = given.backbone if given else None
+    if given is None and plan.network == planning.EFFICIENTNET and _features_affordable(plan, cases, axes, settings):
+        extractor = EfficientNetFeatures(cases.images.shape[1])
+    frozen = fit_frozen(cases, folds, axes, settings.seed, extractor)
     if not stored:
         plan = replace(plan, folds=len(folds), changes=replace(plan.changes, mirror_axes=frozen.mirror_axes))
         left = deadline - time.monotonic() - _reserve(settings)
@@ -175,6 +179,21 @@ def _prepared(
     for sentence in (*plan.measured, *plan.sentences(), frozen.sentence):
         progress.say(sentence)
     return plan, cases, folds, frozen
+
+
+def _measured_plan(
+    found: Look, question: Target, settings: FitSettings, folds: int, device: str, threads: int, seconds: float
+) -> ClassifyPlan:
+    """The plan for so many seconds: from weights that have seen photographs, where the time is enough for them."""
+    measure = _measure(found, len(question.classes), question.kind, folds, settings)
+    images = round(found.images * (1 - 1 / max(2, folds)))
+    if settings.shipped_weights and found.planar:
+        first = planning.first_plan(found, folds, found.images, device, threads, planning.EFFICIENTNET)
+        plan = planning.fitted_to(first, found, images, seconds, measure)
+        if planning.learns_enough(plan, images):
+            return plan
+    first = planning.first_plan(found, folds, found.images, device, threads)
+    return planning.fitted_to(first, found, images, seconds, measure)
 
 
 def _affordable(
@@ -287,6 +306,22 @@ def _check_planes(found: Look, settings: FitSettings) -> None:
 def _backbone_seconds(settings: FitSettings) -> float:
     """What a pretrained backbone may take of the budget for looking at every image."""
     return _BACKBONE_SHARE * 60 * settings.minutes
+
+
+def _features_affordable(plan: ClassifyPlan, cases: WholeCases, axes: Sequence[int], settings: FitSettings) -> bool:
+    """Whether the shipped network can look at every image, and at its mirror images, in its share of the budget."""
+    looks = len(cases.images) * (1 + len(axes))
+    return _FEATURES_SHARE * plan.seconds_per_step / plan.batch * looks <= _backbone_seconds(settings)
+
+
+def _from_elsewhere(given: Pretrained | None, plan: ClassifyPlan, frozen: Frozen) -> dict[str, Any]:
+    """The card's keys on what was learned elsewhere: `start` of the networks, and `weights` that were given."""
+    found = {}
+    if plan.network == planning.EFFICIENTNET:
+        found["start"] = shipped_json("no" if given else frozen.used)
+    if given:
+        found["weights"] = given.as_json(frozen.used)
+    return found
 
 
 def _reserve(settings: FitSettings) -> float:

@@ -116,13 +116,14 @@ def preparation_for(found: Look, inputs: Sequence[str], longest: int) -> WholePr
     """A frame with the proportions of the median image, `longest` voxels along its longest axis.
 
     Each image is scaled by its own percentiles, so that brightness and contrast of the device do not count.
-    Volumes keep isotropic voxels unless their own are coarser.
+    Voxels are isotropic; those of volumes are not made finer than their own.
     """
     used = 2 if found.planar else 3
     extent = np.array(found.extent)
     finest = max(extent[:used]) / longest
     native = extent / np.array(found.shape)
-    voxel = np.maximum(native, finest)
+    # Planes may be enlarged, for a network that knows larger pictures.
+    voxel = np.full(3, finest) if found.planar else np.maximum(native, finest)
     size = np.maximum(np.rint(extent / voxel), 1).astype(int)
     size = np.where(size > 8, -(-size // 4) * 4, size)
     if found.planar:

@@ -104,7 +104,7 @@ def fit_frozen(
     without = best.error
     best = min((best, fitted([own, backbone], "joined"), fitted([backbone], "alone")), key=lambda found: found.error)
     said = {"joined": "joined with the others", "alone": "taken alone", "no": "left out, for they did not help"}
-    sentence = f"Features of the weights given were {said[best.used]}; without them the error was {without:.4f}."
+    sentence = f"Features of the pretrained weights were {said[best.used]}; without them the error was {without:.4f}."
     return replace(best, sentence=f"{best.sentence} {sentence}")
 
 

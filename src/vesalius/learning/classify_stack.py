@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.core.grid import Array
-from vesalius.learning.classify_train import comparable, views_of
-from vesalius.networks.classifier import ResidualClassifier, folded
+from vesalius.learning.classify_train import Network, comparable, views_of
+from vesalius.networks.classifier import folded
 
 _STEPS = 200
 _STRAY = 0.02  # penalty on weights that stray from their start, per case in a hundred
@@ -146,7 +146,7 @@ class CalibratedEnsemble(nn.Module):
 
     def __init__(
         self,
-        networks: Sequence[ResidualClassifier],
+        networks: Sequence[Network],
         features: nn.Module,
         frozen: nn.Module,
         weights: Weights,
@@ -155,7 +155,8 @@ class CalibratedEnsemble(nn.Module):
         kind: str,
     ) -> None:
         super().__init__()
-        self.networks, self.frozen = nn.ModuleList(folded(network) for network in networks), frozen
+        self.networks, self.frozen = [folded(network) for network in networks], frozen
+        self._registered = nn.ModuleList(self.networks)
         self.planar = size[2] == 1
         self.features = features
         self.views, self.kind, self.weights = views_of(mirror_axes), kind, weights
@@ -172,9 +173,9 @@ class CalibratedEnsemble(nn.Module):
         seen = torch.cat([image.flip(view) if view else image for view in axes])  # all views in one batch
         said: list[Tensor] = []
         maps: list[Tensor] = []
+        early = self.networks[0].early(seen)
         for network in self.networks:
-            assert isinstance(network, ResidualClassifier)
-            places = network.places(seen)
+            places = network.late(early)
             said.append(self._pooled(comparable(places.flatten(2).mean(2), self.kind)))
             parts = places.chunk(len(axes))
             maps += [part.flip(view) if view else part for part, view in zip(parts, axes, strict=True)]

@@ -23,9 +23,12 @@ from vesalius.imaging.augmentation import AugmentationSettings
 from vesalius.learning.classify_changes import draw_changes
 from vesalius.learning.classify_data import WholeCases
 from vesalius.learning.classify_frozen import Folds, pooled
-from vesalius.learning.classify_plan import ClassifyPlan
+from vesalius.learning.classify_plan import EFFICIENTNET, ClassifyPlan
 from vesalius.learning.loop import Lesson, Schedule, State, train
 from vesalius.networks.classifier import ResidualClassifier, residual_shape, settle
+from vesalius.networks.efficientnet import EfficientNetClassifier
+
+Network = ResidualClassifier | EfficientNetClassifier
 
 _LONGEST_GRADIENT = 2.0
 _MOST_OFTEN = 4.0  # images of rare classes are drawn at most this much more often
@@ -100,8 +103,10 @@ def softened(truth: npt.NDArray[np.float32], kind: str, smooth: float) -> Tensor
     return soft * (1 - smooth) + smooth * (0.5 if kind == "multilabel" else 1 / classes)
 
 
-def new_network(plan: ClassifyPlan, channels: int, classes: int, seed: int) -> ResidualClassifier:
-    """Fresh weights, the same for the same seed."""
+def new_network(plan: ClassifyPlan, channels: int, classes: int, seed: int) -> Network:
+    """Fresh weights, or those that the plan starts from, the same for the same seed."""
+    if plan.network == EFFICIENTNET:
+        return EfficientNetClassifier(channels, classes)
     dims = 2 if plan.planar else 3
     shape = residual_shape(plan.size, plan.width, blocks=plan.blocks, norm=plan.norm)
     with _SEEDING:  # torch's generator is one for all threads
@@ -211,7 +216,7 @@ def train_networks(
     seconds_left: Callable[[], float] | None,
     resume: bool,
     saved: Callable[[], None],
-) -> tuple[list[ResidualClassifier], list[State]]:
+) -> tuple[list[Network], list[State]]:
     """Train one network on each part, all side by side, until the time is over.
 
     Args:
@@ -228,8 +233,8 @@ def train_networks(
     """
     channels, classes = cases.images.shape[1], cases.truth.shape[1]
 
-    def job(number: int) -> Callable[[threading.Event], tuple[ResidualClassifier, State]]:
-        def run(stopped: threading.Event) -> tuple[ResidualClassifier, State]:
+    def job(number: int) -> Callable[[threading.Event], tuple[Network, State]]:
+        def run(stopped: threading.Event) -> tuple[Network, State]:
             own = seed * 1009 + number
             drawer = Drawer(cases, parts[number], plan.batch, own, kind, plan.smooth)
             network = new_network(plan, channels, classes, own)
@@ -239,8 +244,8 @@ def train_networks(
                 lesson=lesson_of(plan, drawer, kind, own, stopped),
             )  # fmt: skip
             average = average.cpu().float()
-            settle(average, [_moved(plan, drawer, own, _BEYOND + n) for n in range(_SETTLED)])
-            assert isinstance(average, ResidualClassifier)
+            if isinstance(average, ResidualClassifier):
+                settle(average, [_moved(plan, drawer, own, _BEYOND + n) for n in range(_SETTLED)])
             return average.eval(), state
 
         return run
@@ -297,7 +302,7 @@ def views_of(mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def ask_networks(
-    plan: ClassifyPlan, cases: WholeCases, networks: Sequence[ResidualClassifier], folds: Folds, kind: str
+    plan: ClassifyPlan, cases: WholeCases, networks: Sequence[Network], folds: Folds, kind: str
 ) -> list[Array]:
     """For each network what it says of the cases that it left out, (cases, classes); all at once."""
 
@@ -308,9 +313,7 @@ def ask_networks(
 
 
 @torch.no_grad()
-def answers(
-    network: ResidualClassifier, plan: ClassifyPlan, cases: WholeCases, chosen: npt.NDArray[np.int64], kind: str
-) -> Array:
+def answers(network: Network, plan: ClassifyPlan, cases: WholeCases, chosen: npt.NDArray[np.int64], kind: str) -> Array:
     """(cases, classes) mean over images and views of a network's logits, logarithms of shares where one is right."""
     images = cases.of(chosen)
     found = [torch.zeros(0, cases.truth.shape[1])]

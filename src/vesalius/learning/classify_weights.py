@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vesalius.core.errors import UsageError
 from vesalius.networks.backbone import Backbone, BackboneShape, frozen_backbone, wanted_tensors
+from vesalius.networks.efficientnet import shipped_bytes
 
 _MOST_BYTES = 1 << 30
 _NAMES: Mapping[tuple[tuple[int, ...], bool], str] = {
@@ -55,6 +56,15 @@ class Pretrained:
             "file": self.name, "sha256": self.digest, "licence": self.licence, "network": self.kind,
             "width": self.backbone.shape.width, "longest": self.backbone.longest, "used": used,
         }  # fmt: skip
+
+
+def shipped_json(used: str) -> dict[str, Any]:
+    """For the card, of the shipped weights that networks start from; `used`: what became of their frozen features."""
+    return {
+        "file": "efficientnet_lite0.safetensors", "sha256": hashlib.sha256(shipped_bytes()).hexdigest(),
+        "licence": "Apache-2.0", "network": "EfficientNet-Lite0", "learned_from": "photographs (ImageNet-1k)",
+        "used": used,
+    }  # fmt: skip
 
 
 def read_pretrained(path: Path, licence: str = "") -> Pretrained:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -30,6 +30,7 @@ from vesalius.imaging.augmentation import AugmentationSettings, draw
 from vesalius.learning.data import Patches
 
 # One step of training by its number; returns the loss.
+N = TypeVar("N", bound=nn.Module)
 Lesson = Callable[[nn.Module, torch.optim.Optimizer, int], float]
 
 _CHECKPOINT_SECONDS = 120.0
@@ -111,7 +112,7 @@ def rate_at(schedule: Schedule, done: float) -> float:
 
 
 def train(
-    network: nn.Module,
+    network: N,
     patches: Patches | None,
     schedule: Schedule,
     checkpoint: Path,
@@ -121,7 +122,7 @@ def train(
     resume: bool = False,
     saved: Callable[[], None] = lambda: None,
     lesson: Lesson | None = None,
-) -> tuple[nn.Module, State]:
+) -> tuple[N, State]:
     """Train until the schedule is through.
 
     Args:

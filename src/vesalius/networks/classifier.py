@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ _EARLY = 4500  # images with more voxels than this are halved by the stem: full 
 _GROUP = 8  # channels that group normalisation takes together
 
 Triple = tuple[int, int, int]
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,18 @@ class ResidualClassifier(nn.Module):
         nn.init.zeros_(self.answer.bias)
         self.dims = dims
 
+    def early(self, image: Tensor) -> Tensor:
+        """What several networks may see in common: the image, for all of this one learns."""
+        return image
+
+    def late(self, found: Tensor) -> Tensor:
+        """From there to the answer at each place."""
+        answer: Tensor = self.answer(self.stages(self.stem(found)))
+        return answer
+
     def places(self, image: Tensor) -> Tensor:
         """(n, channels, *sizes) to the answer at each place (n, outputs, *smaller sizes)."""
-        answer: Tensor = self.answer(self.stages(self.stem(image)))
-        return answer
+        return self.late(self.early(image))
 
     def forward(self, image: Tensor) -> Tensor:
         """(n, channels, *sizes) to logits (n, outputs)."""
@@ -168,7 +177,7 @@ def normalisation(kind: str, dims: int, channels: int) -> Any:
     return layers_of(dims).batch_norm(channels)
 
 
-def folded(network: nn.Module) -> nn.Module:
+def folded(network: N) -> N:
     """A copy whose batch normalisation is folded into the convolutions before it, with the same answer.
 
     Exporting folds it anyway, but only after the weights were rounded to half precision.

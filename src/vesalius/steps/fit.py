@@ -19,6 +19,7 @@ from vesalius.core.protocols import RESEARCH_ONLY, Rival, Task
 if TYPE_CHECKING:
     from vesalius.tasks.models import BundledModel
 
+_NO_WEIGHTS = "none"
 _MEASURING_SHARE = 0.03  # of the budget, kept for writing the bundle and measuring it on the test part
 _MEASURING_SECONDS = 10.0
 
@@ -67,7 +68,7 @@ def fit(
         network: a network of one's own, `network(channels, classes, dimensions) -> torch.nn.Module`.
         rival: fit the hand-designed rival too.
         weights: a local safetensors file of a pretrained backbone (torchvision's ResNet-18, 34 or 50) whose
-            features a classification of planes may take.
+            features a classification of planes may take; "none" leaves out the shipped ones too.
         weights_licence: of that file, for the card.
         hide_marks: in a classification of planes, hide what devices burned into them; see `imaging.marks`.
         licence, attribution: of the data, for the card.
@@ -108,8 +109,8 @@ def fit(
     settings = FitSettings(
         minutes=(60 * minutes - reserve - (time.perf_counter() - started)) / 60,
         seed=seed, folds=folds, resume=resume, device=device, plan=_stored_plan(plan), inputs=roles,
-        network=network, weights=None if weights is None else Path(weights), weights_licence=weights_licence,
-        hide_marks=hide_marks,
+        network=network, weights=None if weights is None or str(weights) == _NO_WEIGHTS else Path(weights),
+        weights_licence=weights_licence, shipped_weights=str(weights) != _NO_WEIGHTS, hide_marks=hide_marks,
     )  # fmt: skip
     audit.enter(study.folder, "fit", cases=len(train))
     fitted = asked.learn(study, train, settings, work, progress)
