@@ -24,7 +24,7 @@ from vesalius.learning.detect import fit_detection  # noqa: E402
 from vesalius.learning.detect_data import LesionPatches, look_over, target_of  # noqa: E402
 from vesalius.learning.detect_judge import with_trees  # noqa: E402
 from vesalius.learning.detect_lesson import detection_loss, runner  # noqa: E402
-from vesalius.learning.detect_plan import DetectPlan, first_plan  # noqa: E402
+from vesalius.learning.detect_plan import DetectPlan, first_plan, with_photographs  # noqa: E402
 from vesalius.learning.study import FitSettings  # noqa: E402
 from vesalius.measures.target import Target, find_target  # noqa: E402
 from vesalius.networks.detector import detector  # noqa: E402
@@ -99,6 +99,19 @@ def test_planes_are_learned_and_found_at_the_bedside(tmp_path: Path) -> None:
         hit += bool(np.hypot(*np.subtract(best.centre, wanted.centre)[:2]) <= 5)
     assert hit >= 3
     assert any("Out of fold" in sentence for sentence in fitted.card["sentences"])
+
+
+def test_planes_start_from_photographs_where_there_is_time(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path, (64, 72, 1), 8)
+    plan = with_photographs(first_plan([(case, LESION.places(case)) for case in cohort.cases], 2, "cpu", 1))
+    assert [n % m for n, m in zip(plan.patch, plan.multiple, strict=True)] == [0, 0, 0]
+    fitted = fit(cohort, tmp_path, plan=replace(plan, steps=6).as_json())
+    assert fitted.card["start"]["licence"] == "Apache-2.0"
+    model = loaded(fitted, tmp_path / "model")
+    assert model.verify() < 1e-3
+    assert model.predict(lesion_case(103, (64, 72, 1), 1).images).details["images"]
+    short = fit(cohort, tmp_path / "short", minutes=0.03)
+    assert short.card["plan"]["pretrained"] is False and "start" not in short.card
 
 
 def test_volumes_and_several_classes(tmp_path: Path) -> None:

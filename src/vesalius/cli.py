@@ -71,6 +71,7 @@ def label(
     names: Annotated[str | None, typer.Option(help="What the values mean: 1=anterior,2=posterior.")] = None,
     boxes: Annotated[Path | None, typer.Option(help="Points or boxes: COCO, VOC, YOLO or CSV.")] = None,
     folders: Annotated[Path | None, typer.Option(help="Ingested folder whose folders are classes.")] = None,
+    attributes: Annotated[str | None, typer.Option(help="DICOM attributes: ViewPosition,Manufacturer.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV of covariates, or the Info.txt of MIAS.")] = None,
     key: Annotated[str | None, typer.Option(help="Column of --table that names the files.")] = None,
     patient: Annotated[str | None, typer.Option(help="Column that names patients; never stored.")] = None,
@@ -85,8 +86,9 @@ def label(
 
     run(
         lambda progress: step(
-            cohort, masks=masks, names=parse_names(names), boxes=boxes, folders=folders, table=table, key=key,
-            patient=patient, ignore=ignore, replace=replace, seed=seed, progress=progress,
+            cohort, masks=masks, names=parse_names(names), boxes=boxes, folders=folders,
+            attributes=words_of(attributes), table=table, key=key, patient=patient, ignore=ignore,
+            replace=replace, seed=seed, progress=progress,
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
@@ -143,7 +145,7 @@ def fit(
     """Learn a model within a budget, beside its hand-designed rival."""
     from vesalius.steps.fit import fit as step
 
-    roles = [role.strip() for role in inputs.split(",")] if inputs else None
+    roles = words_of(inputs) or None
     run(
         lambda progress: step(
             cohort, task, target=target, ordinal=ordinal, minutes=minutes, to=to, inputs=roles, folds=folds,
@@ -336,6 +338,11 @@ def demo(
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
+
+
+def words_of(text: str | None) -> list[str]:
+    """`T1,FLAIR` as a list."""
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
 
 
 def parse_names(text: str | None) -> dict[int, str] | None:

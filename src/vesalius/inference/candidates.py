@@ -70,7 +70,7 @@ def with_points(
     sizes = np.exp(np.clip(lengths, 0.0, 9.0))
     every = Candidates(
         np.concatenate([found.centres, centres]), np.concatenate([found.sizes, sizes]),
-        np.concatenate([found.heat, np.minimum(heat[tuple(at.T)], found.heat.max(initial=1.0))]),
+        np.concatenate([found.heat, heat[tuple(at.T)]]),
     )  # fmt: skip
     best = np.argsort(-every.heat, kind="stable")
     return Candidates(every.centres[best], every.sizes[best], every.heat[best])

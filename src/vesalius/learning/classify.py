@@ -318,7 +318,7 @@ def _from_elsewhere(given: Pretrained | None, plan: ClassifyPlan, frozen: Frozen
     """The card's keys on what was learned elsewhere: `start` of the networks, and `weights` that were given."""
     found = {}
     if plan.network == planning.EFFICIENTNET:
-        found["start"] = shipped_json("no" if given else frozen.used)
+        found["start"] = shipped_json() | ({} if given else {"used": frozen.used})
     if given:
         found["weights"] = given.as_json(frozen.used)
     return found

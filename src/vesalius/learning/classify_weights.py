@@ -58,12 +58,11 @@ class Pretrained:
         }  # fmt: skip
 
 
-def shipped_json(used: str) -> dict[str, Any]:
-    """For the card, of the shipped weights that networks start from; `used`: what became of their frozen features."""
+def shipped_json() -> dict[str, Any]:
+    """For the card, of the shipped weights that networks start from."""
     return {
         "file": "efficientnet_lite0.safetensors", "sha256": hashlib.sha256(shipped_bytes()).hexdigest(),
         "licence": "Apache-2.0", "network": "EfficientNet-Lite0", "learned_from": "photographs (ImageNet-1k)",
-        "used": used,
     }  # fmt: skip
 
 

@@ -24,10 +24,11 @@ from vesalius.core.protocols import Fitted
 from vesalius.inference.candidates import candidates, with_points
 from vesalius.inference.heat import HeatGeometry, heat_map
 from vesalius.inference.second_look import SecondLook, features
+from vesalius.learning.classify_weights import shipped_json
 from vesalius.learning.detect_data import LesionPatches, LookedOver, Places, look_over
 from vesalius.learning.detect_judge import Judged, fit_second_look
 from vesalius.learning.detect_lesson import DetectionLesson, runner
-from vesalius.learning.detect_plan import DetectPlan, first_plan
+from vesalius.learning.detect_plan import DetectPlan, first_plan, with_photographs
 from vesalius.learning.export import check_volume, export_module
 from vesalius.learning.fit import training_curve, versions, write_note
 from vesalius.learning.loop import Schedule, State, train
@@ -38,6 +39,7 @@ from vesalius.networks.detector import DetectorEnsemble, detector
 _MEASURED_STEPS = 4
 _HOPELESS = 4.0  # a first step this many times slower than the best way is not repeated
 _ENOUGH_STEPS = 600  # of each network, where there is a choice
+_LEAST_STEPS = 150  # of a pretrained network; with fewer, a smaller one is quicker to be of use
 _MEASURING_SHARE = 0.03  # of the budget, at most, goes into measuring ways of computing
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for the second look and export
 _JUDGING_SECONDS = 0.2  # per image: candidates, features and their classifier
@@ -89,7 +91,7 @@ def fit_detection(
         raise UsageError("No image with a lesion can be used.", remedy="See the reasons above.")
     classes = len(question.classes)
     if not planned:
-        plan = _measured(plan, images, classes, settings, deadline)
+        plan = _chosen(plan, images, classes, settings, deadline)
         write_note(work / "plan.json", plan.as_json())
     parts = _folded(images, plan.folds, settings.seed)
     torch.set_num_threads(plan.threads)
@@ -157,6 +159,7 @@ def _finished(
             "mirror_axes": list(plan.augmentation.mirror_axes), "outputs": ["heat", "size"],
         },
         "second_look": None if look is None else look.as_json(), "plan": plan.as_json(), "versions": versions(),
+        **({"start": shipped_json()} if plan.pretrained else {}),
         "sentences": [
             f"{len(images)} images that were looked over, with {lesions} lesions.", *left_out, *plan.sentences(),
             f"Trained {sum(state.step for state in states)} steps in {minutes:.1f} minutes.", *said,
@@ -204,7 +207,7 @@ def _folded(images: Sequence[LookedOver], folds: int, seed: int) -> list[Part]:
 
 def _network(depth: int, classes: int, plan: DetectPlan, seed: int, number: int) -> nn.Module:
     torch.manual_seed(seed * 1009 + number)
-    network = detector(depth, classes, 2 if plan.planar else 3, plan.widths)
+    network = detector(depth, classes, 2 if plan.planar else 3, plan.widths, pretrained=plan.pretrained)
     form: Any = torch.channels_last if plan.planar else torch.channels_last_3d
     return network.to(memory_format=form)  # type: ignore[call-overload,no-any-return]
 
@@ -216,6 +219,17 @@ def _schedule(plan: DetectPlan, number: int, classes: int, seed: int) -> Schedul
         seed=seed * 1009 + number, augmentation=plan.augmentation,
         turns=plan.turns[number] if number < len(plan.turns) else (),
     )  # fmt: skip
+
+
+def _chosen(
+    plan: DetectPlan, images: Sequence[LookedOver], classes: int, settings: FitSettings, deadline: float
+) -> DetectPlan:
+    """The measured plan: from weights that have seen photographs, where the time is enough for them."""
+    if plan.planar and settings.shipped_weights:
+        found = _measured(with_photographs(plan), images, classes, settings, deadline)
+        if found.steps >= _LEAST_STEPS:
+            return found
+    return _measured(plan, images, classes, settings, deadline)
 
 
 def _measured(

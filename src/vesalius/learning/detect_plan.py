@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ _LEAST_EDGE = {True: 160, False: 48}  # a view of the median image is not made s
 _PATCH = {True: 128, False: 48}
 _BATCH = {True: 8, False: 2}
 _WIDTHS = {True: (16, 32, 48, 64), False: (12, 24, 48, 64)}
+_WIDTHS_PRETRAINED = (16, 32, 48, 64, 64)
+_RATE, _RATE_PRETRAINED = 2e-3, 6e-4
 _PATIENTS_PER_FOLD = 2  # with lesions; fewer make fewer networks
 _MAMMOGRAMS_ASKED = 12  # images that are looked at to see whether these are mammograms
 _FORMAT = 1
@@ -37,6 +39,7 @@ class DetectPlan:
         patch: (i, j, k) voxels of the view.
         batch: patches per step.
         widths: channels of the network's levels.
+        pretrained: whether its coarser levels start from the shipped EfficientNet-Lite0.
         folds: as many networks, each without one part of the patients; 1 for one that sees all.
         steps: of each network.
         rate, weight_decay, warm_up: of AdamW and the cosine.
@@ -60,6 +63,7 @@ class DetectPlan:
     device: str
     threads: int
     bfloat16: bool = False
+    pretrained: bool = False
     turns: tuple[tuple[tuple[int, int], ...], ...] = ()
     seconds_per_step: float = 0.0
 
@@ -90,7 +94,8 @@ class DetectPlan:
         if data.get("format") != _FORMAT or data.get("task") != "detection":
             raise UsageError("The stored plan is not one of a detection that this program knows.", remedy=remedy)
         try:
-            values = {field.name: data[field.name] for field in fields(cls)}
+            whole = {"pretrained": False, **data}
+            values = {field.name: whole[field.name] for field in fields(cls)}
             changes = dict(values["augmentation"])
             changes["mirror_axes"] = tuple(changes["mirror_axes"])
             values["augmentation"] = AugmentationSettings(**changes)
@@ -107,10 +112,19 @@ class DetectPlan:
         size = " × ".join(str(n) for n in (self.patch[:2] if self.planar else self.patch))
         spacing = " × ".join(f"{n:.3g}" for n in (self.view.spacing[:2] if self.planar else self.view.spacing))
         yield f"Train {self.folds} {what}: a centre heat-map detector of {'-'.join(map(str, self.widths))} channels."
+        if self.pretrained:
+            yield "Its coarser levels start from EfficientNet-Lite0, which has learned from photographs."
         yield f"Images are seen at a spacing of {spacing}; each step sees {self.batch} patches of {size} voxels."
         if self.view.mammogram:
             yield "The images are mammograms: only the breast is looked at, the chest wall turned to one side."
         yield f"{self.steps} steps each, at {self.seconds_per_step:.3f} s a step as measured here."
+
+
+def with_photographs(plan: DetectPlan) -> DetectPlan:
+    """The same with a network of planes that starts from the shipped EfficientNet-Lite0."""
+    unit = 2 ** len(_WIDTHS_PRETRAINED)
+    i, j = (-(-n // unit) * unit for n in plan.patch[:2])
+    return replace(plan, pretrained=True, widths=_WIDTHS_PRETRAINED, rate=_RATE_PRETRAINED, patch=(i, j, 1))
 
 
 def first_plan(cases: Sequence[tuple[Case, Places]], folds: int, device: str, threads: int) -> DetectPlan:
@@ -152,7 +166,7 @@ def first_plan(cases: Sequence[tuple[Case, Places]], folds: int, device: str, th
     mirror = (1,) if mammogram else (0,)
     return DetectPlan(
         view=ViewRecipe(aim, channels, mammogram), planar=planar, patch=(edge, edge, 1 if planar else edge),
-        batch=_BATCH[planar], widths=_WIDTHS[planar], folds=max(1, several), steps=20, rate=2e-3, weight_decay=1e-2,
+        batch=_BATCH[planar], widths=_WIDTHS[planar], folds=max(1, several), steps=20, rate=_RATE, weight_decay=1e-2,
         warm_up=0.05, device=device, threads=threads,
         augmentation=AugmentationSettings(
             rotation=20.0, scaling=0.2, shift=4.0, elastic=2.0, elastic_spacing=24, mirror_axes=mirror, intensity=0.2

@@ -3,18 +3,22 @@
 After CenterNet (Zhou et al., Objects as Points, 2019) and feature pyramids (Lin et al., CVPR 2017), small
 enough to be trained on a processor: the first convolution halves the resolution, and the pyramid's finest
 level, at half of the input, answers. Batch normalisation makes the answer independent of the window's size.
+In planes the coarser levels may come from a network that has seen photographs (`networks.efficientnet`); the
+finest one is always learned from scratch, for points that photographs do not have.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vesalius.networks.efficientnet import LEVELS, EfficientNetLevels
 
 _SURE = 12.0  # logits beyond this are as good as certain; larger ones would only carry larger rounding
 _PRIOR = 0.02  # probability that an untrained network gives every place
@@ -28,9 +32,12 @@ class Detector(nn.Module):
         classes: kinds of lesions.
         dims: 2 or 3.
         widths: channels of each level, half resolution first; every further level halves once more.
+        pretrained: whether the coarser levels start from EfficientNet-Lite0; for planes, five levels.
     """
 
-    def __init__(self, in_channels: int, classes: int, dims: int, widths: Sequence[int]) -> None:
+    def __init__(
+        self, in_channels: int, classes: int, dims: int, widths: Sequence[int], *, pretrained: bool = False
+    ) -> None:
         super().__init__()
         convolution: Any = nn.Conv2d if dims == 2 else nn.Conv3d
         norm: Any = nn.BatchNorm2d if dims == 2 else nn.BatchNorm3d
@@ -39,9 +46,15 @@ class Detector(nn.Module):
             convolution(in_channels, widths[0], 3, 2, 1, bias=False), norm(widths[0]), nn.ReLU(inplace=True)
         )
         self.first = Block(convolution, norm, widths[0], widths[0], 1)
-        self.down = nn.ModuleList(
-            Block(convolution, norm, before, after, 2) for before, after in itertools.pairwise(widths)
-        )
+        self.seen = EfficientNetLevels(in_channels) if pretrained else None
+        if pretrained:
+            coarser: Iterable[nn.Module] = (
+                nn.Sequential(convolution(level, after, 1, bias=False), norm(after))
+                for level, after in zip(LEVELS, widths[1:], strict=True)
+            )
+        else:
+            coarser = (Block(convolution, norm, before, after, 2) for before, after in itertools.pairwise(widths))
+        self.down = nn.ModuleList(coarser)
         self.lateral = nn.ModuleList(
             convolution(below, above, 1, bias=False) for above, below in itertools.pairwise(widths)
         )
@@ -59,8 +72,11 @@ class Detector(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Heat logits (n, classes, *sizes / 2) and log sizes in input voxels (n, dims, *sizes / 2)."""
         levels = [self.first(self.stem(image))]
-        for down in self.down:
-            levels.append(down(levels[-1]))
+        if self.seen is None:
+            for down in self.down:
+                levels.append(down(levels[-1]))
+        else:
+            levels += [down(level) for down, level in zip(self.down, self.seen(image), strict=True)]
         features = levels.pop()
         for lateral, merge in zip(reversed(self.lateral), reversed(self.merge), strict=True):
             rise = F.interpolate(lateral(features), scale_factor=2.0, mode="nearest")
@@ -106,9 +122,11 @@ class DetectorOfVolumes(nn.Module):
         return heat.unsqueeze(-1), size.unsqueeze(-1)
 
 
-def detector(in_channels: int, classes: int, dims: int, widths: Sequence[int]) -> nn.Module:
+def detector(
+    in_channels: int, classes: int, dims: int, widths: Sequence[int], *, pretrained: bool = False
+) -> nn.Module:
     """A detector of volumes; with `dims` 2, of volumes of one slice."""
-    network = Detector(in_channels, classes, dims, widths)
+    network = Detector(in_channels, classes, dims, widths, pretrained=pretrained)
     return DetectorOfVolumes(network) if dims == 2 else network
 
 

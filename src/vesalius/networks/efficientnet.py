@@ -23,6 +23,8 @@ _STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3
            (3, 1, 6, 320, 1))  # fmt: skip
 _KEPT = 5  # blocks, behind the stem, that do not learn
 _MIDDLE = 11  # blocks before the features of middle depth
+LEVELS, _LEVEL_ENDS = (24, 40, 112, 320), (2, 4, 10, 15)  # channels and last blocks of the levels of a pyramid
+_MIXTURE, _BRIGHTEST = 0.8, 2.5  # of standardised intensities, which reach further than a picture's
 _CONTRAST = 0.5  # prepared images are in quarters of the range around its middle, the network saw halves
 
 
@@ -116,6 +118,39 @@ class EfficientNetFeatures(nn.Module):
         middle = self.trunk.deep(self.trunk.early(image), last=_MIDDLE)
         last = self.trunk.head(self.trunk.deep(middle, first=_MIDDLE))
         return torch.cat([middle.flatten(2).mean(2), last.flatten(2).mean(2)], 1)
+
+
+class EfficientNetLevels(nn.Module):
+    """Views (n, channels, i, j), sizes multiples of 32, to features at a quarter to a thirty-second of the size.
+
+    The view's channels are mixed to three colours, at first the first channel, the second, and the mean of both; the
+    mixture is learned.
+
+    Args:
+        channels: of the view, two or more; the first two are intensities.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.colours = nn.Conv2d(channels, 3, 1)
+        with torch.no_grad():
+            for parameter in self.colours.parameters():
+                parameter.zero_()
+            self.colours.weight[:, :2, 0, 0] = _MIXTURE * torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+        trunk = pretrained(3)
+        self.stem, self.blocks = trunk.stem, trunk.blocks
+        for part in (self.stem, *self.blocks[:_KEPT]):
+            part.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(n, LEVELS[0], i / 4, j / 4) to (n, LEVELS[3], i / 32, j / 32)."""
+        found = self.stem(self.colours(image).clamp(-_BRIGHTEST, _BRIGHTEST) * _CONTRAST)
+        levels = []
+        for number, block in enumerate(self.blocks):
+            found = block(found)
+            if number in _LEVEL_ENDS:
+                levels.append(found)
+        return levels
 
 
 def shipped_bytes() -> bytes:

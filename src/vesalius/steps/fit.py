@@ -88,8 +88,8 @@ def fit(
 
     started = time.perf_counter()
     progress = progress or Silent()
-    if task != "classification" and (weights is not None or hide_marks):
-        raise UsageError("--weights and --hide-marks are for classification.", remedy="Fit without them.")
+    if task != "classification" and (hide_marks or (weights is not None and str(weights) != _NO_WEIGHTS)):
+        raise UsageError("--weights FILE and --hide-marks are for classification.", remedy="Fit without them.")
     study = split(cohort, seed=seed, progress=progress)
     asked = task_named(task, study, {"target": target, "ordinal": ordinal})
     problems = asked.problems(study)

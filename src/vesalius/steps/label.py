@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput, UsageError
 from vesalius.core.grid import Array, Grid
 from vesalius.core.progress import Progress, Silent
+from vesalius.steps._attributes import join_attributes
 from vesalius.steps._owners import read_keyed
 from vesalius.steps._places import images_meant, join_folders, join_places
 
@@ -28,6 +29,7 @@ def label(
     names: Mapping[int, str] | None = None,
     boxes: str | Path | None = None,
     folders: str | Path | None = None,
+    attributes: Sequence[str] = (),
     table: str | Path | None = None,
     key: str | None = None,
     patient: str | None = None,
@@ -49,6 +51,8 @@ def label(
         boxes: points or boxes: COCO JSON, a folder of Pascal VOC or YOLO files, or a CSV like `detections.csv`.
         folders: the folder that was ingested, where each class has a folder of its own; their names become the
             covariate `class`.
+        attributes: keywords of DICOM attributes, such as ViewPosition, whose values in the stored headers become
+            covariates.
         table: CSV of covariates, or the `Info.txt` of the mini-MIAS mammograms; columns that could identify are
             left out and named.
         key: column of the table that names the files.
@@ -69,13 +73,16 @@ def label(
     progress = progress or Silent()
     folder = cohort.folder if isinstance(cohort, Cohort) else Path(cohort)
     study = open_cohort(folder)
-    if masks is None and table is None and boxes is None and folders is None:
-        raise UsageError("Nothing to label with.", remedy="Give --masks, --boxes, --folders or --table.")
+    if masks is None and table is None and boxes is None and folders is None and not attributes:
+        remedy = "Give --masks, --boxes, --folders, --attributes or --table."
+        raise UsageError("Nothing to label with.", remedy=remedy)
     door = Door(folder, Pseudonyms(load_key()))
     if boxes is not None:
         join_places(door, Path(boxes), names or {}, progress)
     if folders is not None:
         join_folders(door, Path(folders), progress)
+    if attributes:
+        join_attributes(door, study, attributes, progress)
     if table is not None and is_mias(Path(table)):
         join_places(door, Path(table), {}, progress)
     elif table is not None:
