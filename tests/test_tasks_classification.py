@@ -92,7 +92,7 @@ def test_figures_agree_with_scikit_learn():
     said = task.sentences(scores, metrics, ARMS)
     assert said[0].startswith("The network's AUROC is 0.") and "above the hand-measured model" in said[0]
     assert any("benign" in one and "each against the others" in one for one in said)
-    assert any(one.startswith("Triage:") for one in said)  # of malignant, the one class that is not a normal state
+    assert any(one.startswith("Triage for malignant:") for one in said)  # the one class that is not a normal state
 
 
 def test_two_classes_have_the_figures_of_the_one_to_be_found():

@@ -233,3 +233,16 @@ def test_a_case_whose_asked_image_nobody_looked_over_is_set_aside(tmp_path):
 
     measured = measure_arms(Detection(MASS), {"model": Finds()}, [case, other], ("CC",), tmp_path, Silent())
     assert [one.id for one in measured.cases] == [other.id] and [name for name, _ in measured.aside] == [case.id]
+
+
+def test_a_model_meets_a_cohort_of_normals():
+    cases = [make_case(number) for number in range(8)]
+    cohort = Cohort("normal", Path("nowhere"), tuple(cases))
+    task = task_named("detection", cohort, {"target": "mass", "classes": [{"name": "mass"}]})
+    assert task.target.classes == ("mass",) and task.unjudged == ()
+    _, scores = scored(task, cases, {"model": 0.8})
+    said = task.sentences(scores, task.metrics(scores, seed=0), ARMS)
+    assert any("0 of mass" in one for one in said)
+    assert task.tables(scores) is not None and task.plots(cases, scores) is not None
+    with pytest.raises(UsageError, match="knows no target"):
+        task_named("detection", cohort, {"target": "mass"})

@@ -55,7 +55,9 @@ def sentences(
     found += disagreements([m for m in metrics if m.name in ("auroc", *_COMPARED)], "auroc", arms)
     found += [*_by_class(metrics, target), *_own_threshold(metrics, target, arms), *_calibration(sample, target)]
     found += _few(sample, target)
-    found += triage_sentences(_triage(sample, target, site, thresholds), site, arms)
+    if sought := _sought(target):
+        triage = _triage(sample, target, site, thresholds)
+        found += triage_sentences(triage, site, arms, class_title(target, sought[0]))
     if unjudged:
         found.append(f"Not judged, because only the model or only the cohort knows them: {listed(unjudged)}.")
     return [sentence for sentence in found if sentence]
@@ -217,14 +219,20 @@ def _few(sample: Sample, target: Target) -> list[str]:
     return [f"Few cases, so rough figures: {listed(rare)}."] if rare else []
 
 
+def _sought(target: Target) -> list[int]:
+    """The one class to be found, where there is one."""
+    if target.kind == "binary":
+        return [positive_class(target.classes)]
+    sick = [number for number, name in enumerate(target.classes) if not named_negative(name)]
+    return sick if target.kind != "multilabel" and len(sick) == 1 else []
+
+
 def _triage(sample: Sample, target: Target, site: Site, thresholds: Mapping[str, Any]) -> dict[str, Triage]:
     """Of the one class to be found; nothing where there is no such class."""
-    sick = [number for number, name in enumerate(target.classes) if not named_negative(name)]
-    if target.kind == "binary":
-        sick = [positive_class(target.classes)]
-    if target.kind == "multilabel" or len(sick) != 1 or not sample.arms:
+    sought = _sought(target)
+    if not sought or not sample.arms:
         return {}
-    number = sick[0]
+    number = sought[0]
     own = thresholds.get(TRIAGE_THRESHOLD) if target.kind == "binary" and number == 1 else None
     scores = {arm: answers.probability[:, number] for arm, answers in sample.arms.items()}
     truth = next(iter(sample.arms.values())).truth[:, number]

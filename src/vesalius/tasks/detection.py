@@ -65,8 +65,11 @@ class Detection:
         inputs, site = tuple(card.get("inputs", ())), Site.of(card)
         if cohort is None:
             return cls(inputs=inputs, site=site)
-        ours = find_target(cohort, card.get("target"), places=True)
         known = tuple(str(entry["name"]) for entry in card.get("classes", ()))
+        if known and _normal(cohort):  # a model's false alarms can be counted there
+            ours = Target(str(card.get("target", ",".join(known))), "places", known)
+        else:
+            ours = find_target(cohort, card.get("target"), places=True)
         if not known:
             return cls(ours, inputs, site=site)
         if not set(ours.classes) & set(known):
@@ -200,3 +203,8 @@ def _candidates(prediction: Prediction, name: str, image: str) -> list[tuple[flo
             raise UnusableInput("A candidate of the answer has no finite score or place.")
         found.append((float(finding.score), finding.place))
     return sorted(found, key=lambda item: -item[0])
+
+
+def _normal(cohort: Cohort) -> bool:
+    """Whether images were looked over, and nothing was found in any."""
+    return any(case.assessed for case in cohort) and not any(case.findings for case in cohort)

@@ -43,7 +43,7 @@ def sentences(
         f"{100 * LEAST_SHARE:g} % of the image's longest side). Each lesion is found once, by its surest mark; "
         "further marks on it count for nothing, and as false alarms in average precision at an overlap."
     )
-    found += triage_sentences(_triage(sample, site, thresholds), site, arms)
+    found += triage_sentences(_triage(sample, site, thresholds), site, arms, " or ".join(sample.classes))
     if unjudged:
         found.append(f"Not judged, because only the model or only the cohort knows them: {listed(unjudged)}.")
     return [sentence for sentence in found if sentence]

@@ -62,8 +62,8 @@ def triage_table(found: Mapping[str, Triage], site: Site) -> list[Table]:
     ]  # fmt: skip
 
 
-def triage_sentences(found: Mapping[str, Triage], site: Site, arms: Mapping[str, str]) -> list[str]:
-    """What could be read later, at what price, and how little the sample can promise."""
+def triage_sentences(found: Mapping[str, Triage], site: Site, arms: Mapping[str, str], sought: str) -> list[str]:
+    """What could be read later, at what price, and how little the sample can promise; `sought` is read first."""
     one = found.get(MODEL)
     if one is None:
         return []
@@ -73,11 +73,11 @@ def triage_sentences(found: Mapping[str, Triage], site: Site, arms: Mapping[str,
     later, sick = 1000 * one.cases_later.value, 1000 * one.prevalence
     lost, most = sick * (1.0 - one.sensitivity.value), sick * (1.0 - one.sensitivity.low)
     sentences = [
-        f"Triage: with {basis}, {_percent(one.normals_later)} of the cases without it could be read later, and "
-        f"{_percent(one.sensitivity)} of those with it would be read first.",
+        f"Triage for {sought}: with {basis}, {_percent(one.sensitivity)} of such cases would be read first, and "
+        f"{_percent(one.normals_later)} of the others could be read later.",
         f"{where}, {name} would put off {later:.0f} of 1000 cases: {later * site.seconds / 3600:.1f} hours of reading "
-        f"at {site.seconds:g} seconds each. Among them would be {lost:.1f} of the {sick:.0f} with it, or {most:.1f} at "
-        f"the low end of the sensitivity. Of those read first {_percent(one.ppv)} would have it.",
+        f"at {site.seconds:g} seconds each. Among them would be {lost:.1f} of the {sick:.0f} that are sought, or "
+        f"{most:.1f} at the low end of the sensitivity. Of those read first {_percent(one.ppv)} would be sought ones.",
     ]
     best = wilson(one.diseased, one.diseased)[0]
     if best < SENSITIVITY:
