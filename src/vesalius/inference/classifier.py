@@ -13,13 +13,13 @@ from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
 from vesalius.imaging.resample import Float32
 from vesalius.imaging.whole import WholePreparation, map_on_image, prepare_whole
-from vesalius.inference.session import Session
+from vesalius.inference.bundled import Bundled
 from vesalius.store.bundle import Bundle
 
 KINDS = ("binary", "multiclass", "multilabel", "ordinal")
 
 
-class Classifier:
+class Classifier(Bundled):
     """Answers with a calibrated probability for each class. One loaded network serves many cases.
 
     Args:
@@ -31,7 +31,7 @@ class Classifier:
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self._bundle = bundle
+        super().__init__(bundle, threads, ("logits", "map"))
         self._preparation = WholePreparation.from_json(bundle.card["preparation"])
         self._names = tuple(str(item["name"]) for item in bundle.card["classes"])
         self._kind = str(bundle.card.get("kind"))
@@ -40,25 +40,10 @@ class Classifier:
             raise BundleError("The card does not say what kind of classes these are.", file=bundle.folder)
         if self._threshold.get("rule") == "threshold" and len(self._threshold.get("values", ())) < self._wanted():
             raise BundleError("The card's thresholds do not fit its classes.", file=bundle.folder)
-        self._session = Session(bundle, threads, ("logits", "map"))
 
     def _wanted(self) -> int:
         """Thresholds that the kind of classes needs."""
         return len(self._names) if self._kind == "multilabel" else 1
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        """The bundle's card."""
-        return self._bundle.card
-
-    @property
-    def version(self) -> str:
-        """The first 12 digits of the bundle's digest: what a written answer says it came from."""
-        return self._bundle.digest[:12]
-
-    def verify(self) -> float:
-        """Largest difference from the training side on the bundle's check volume; see `Session.verify`."""
-        return self._session.verify()
 
     def predict(self, images: Sequence[Image]) -> Prediction:
         """Answer for one case.

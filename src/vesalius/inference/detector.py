@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,16 +12,16 @@ from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
 from vesalius.imaging.contrast import ViewRecipe, view
 from vesalius.imaging.resample import Float32
+from vesalius.inference.bundled import Bundled
 from vesalius.inference.candidates import candidates, with_points
 from vesalius.inference.heat import HeatGeometry, heat_map
 from vesalius.inference.second_look import SecondLook, features
-from vesalius.inference.session import Session
 from vesalius.store.bundle import Bundle
 
 _MOST = 10  # findings per image and class
 
 
-class Detector:
+class Detector(Bundled):
     """Answers with boxes in the inputs' own index space. One loaded network serves many cases.
 
     Args:
@@ -34,7 +33,7 @@ class Detector:
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self._bundle = bundle
+        super().__init__(bundle, threads, ("heat", "size"))
         try:
             self._recipe = ViewRecipe.from_json(bundle.card["preparation"]["view"])
             network = bundle.card["network"]
@@ -50,21 +49,6 @@ class Detector:
             raise BundleError("The card's network makes no sense.", remedy="Fit again.", file=bundle.folder)
         self._look = SecondLook.from_json(look) if look else None
         self._names = tuple(str(item["name"]) for item in bundle.card["classes"])
-        self._session = Session(bundle, threads, ("heat", "size"))
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        """The bundle's card."""
-        return self._bundle.card
-
-    @property
-    def version(self) -> str:
-        """The first 12 digits of the bundle's digest: what a written answer says it came from."""
-        return self._bundle.digest[:12]
-
-    def verify(self) -> float:
-        """Largest difference from the training side on the bundle's check volume; see `Session.verify`."""
-        return self._session.verify()
 
     def predict(self, images: Sequence[Image]) -> Prediction:
         """Find lesions in every image of one case.

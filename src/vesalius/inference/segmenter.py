@@ -13,12 +13,12 @@ from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
 from vesalius.imaging.prepare import Preparation, Prepared, normalise, prepare
 from vesalius.imaging.resample import Float32
-from vesalius.inference.session import Session
+from vesalius.inference.bundled import Bundled
 from vesalius.inference.sliding import Sliding, peak_memory_mb, predict_labels, probability_planes
 from vesalius.store.bundle import Bundle
 
 
-class Segmenter:
+class Segmenter(Bundled):
     """Answers with a label map on the first input's own grid. One loaded network serves many cases.
 
     Args:
@@ -30,25 +30,10 @@ class Segmenter:
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self._bundle = bundle
+        super().__init__(bundle, threads)
         self._preparation = Preparation.from_json(bundle.card["preparation"])
         self._values = tuple(int(item["value"]) for item in bundle.card["classes"])
-        self._session = Session(bundle, threads)
         self._sliding = Sliding.from_card(bundle.card["network"], self._session.fixed_window)
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        """The bundle's card."""
-        return self._bundle.card
-
-    @property
-    def version(self) -> str:
-        """The first 12 digits of the bundle's digest: what a written answer says it came from."""
-        return self._bundle.digest[:12]
-
-    def verify(self) -> float:
-        """Largest difference from the training side on the bundle's check volume; see `Session.verify`."""
-        return self._session.verify()
 
     def predict(self, images: Sequence[Image]) -> Prediction:
         """Outline one case.
