@@ -112,7 +112,7 @@ def test_a_fit_from_photographs_is_one_graph_with_its_source_in_the_card(tmp_pat
     assert short.card["plan"]["network"] == planning.RESIDUAL
     plan = replace(
         ClassifyPlan.from_json(short.card["plan"]), network=planning.EFFICIENTNET, longest=64, size=(64, 56, 1),
-        steps=4, batch=4, turns=(),
+        steps=4, batch=4, shipped_features=True, turns=(),
     )  # fmt: skip
     result = fit_classification(
         cohort, cohort.cases, replace(settings, plan=plan.as_json()), tmp_path / "work", Silent(), question
@@ -120,6 +120,7 @@ def test_a_fit_from_photographs_is_one_graph_with_its_source_in_the_card(tmp_pat
     start = result.card["start"]
     assert start["sha256"] == hashlib.sha256(shipped_bytes()).hexdigest()
     assert (start["licence"], start["network"]) == ("Apache-2.0", "EfficientNet-Lite0")
+    assert start["used"] in ("joined", "alone", "no")
     classes = [{"value": n, "name": name, "code": None} for n, name in enumerate(question.classes)]
     card = {"name": "shapes", "task": "classification", "research_only": True, "classes": classes, "inputs": [],
             "kind": question.kind, "target": question.name, **result.card}  # fmt: skip

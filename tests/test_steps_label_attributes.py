@@ -60,7 +60,7 @@ def test_images_that_differ_leave_their_case_without(scans: Path, tmp_path: Path
     shutil.copytree(series, changed / first.name / "again")
     for number, path in enumerate(sorted((changed / first.name / "again").rglob("*.dcm"))):
         dataset = dcmread(path)
-        dataset.SeriesInstanceUID += ".9"
+        dataset.SeriesInstanceUID = "1.2.826.0.1.3680043.8.498.9"
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SeriesInstanceUID}.{number}"
         dataset.FlipAngle = 77
         dataset.save_as(path)

@@ -13,13 +13,13 @@ from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
 from vesalius.imaging.resample import Float32
 from vesalius.imaging.whole import WholePreparation, map_on_image, prepare_whole
-from vesalius.inference.bundled import Bundled
+from vesalius.inference.bundled import BundledNetwork
 from vesalius.store.bundle import Bundle
 
 KINDS = ("binary", "multiclass", "multilabel", "ordinal")
 
 
-class Classifier(Bundled):
+class Classifier(BundledNetwork):
     """Answers with a calibrated probability for each class. One loaded network serves many cases.
 
     Args:

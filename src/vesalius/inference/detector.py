@@ -12,7 +12,7 @@ from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
 from vesalius.imaging.contrast import ViewRecipe, view
 from vesalius.imaging.resample import Float32
-from vesalius.inference.bundled import Bundled
+from vesalius.inference.bundled import BundledNetwork
 from vesalius.inference.candidates import candidates, with_points
 from vesalius.inference.heat import HeatGeometry, heat_map
 from vesalius.inference.second_look import SecondLook, features
@@ -21,7 +21,7 @@ from vesalius.store.bundle import Bundle
 _MOST = 10  # findings per image and class
 
 
-class Detector(Bundled):
+class Detector(BundledNetwork):
     """Answers with boxes in the inputs' own index space. One loaded network serves many cases.
 
     Args:

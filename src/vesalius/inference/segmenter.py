@@ -13,12 +13,12 @@ from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
 from vesalius.imaging.prepare import Preparation, Prepared, normalise, prepare
 from vesalius.imaging.resample import Float32
-from vesalius.inference.bundled import Bundled
+from vesalius.inference.bundled import BundledNetwork
 from vesalius.inference.sliding import Sliding, peak_memory_mb, predict_labels, probability_planes
 from vesalius.store.bundle import Bundle
 
 
-class Segmenter(Bundled):
+class Segmenter(BundledNetwork):
     """Answers with a label map on the first input's own grid. One loaded network serves many cases.
 
     Args:

@@ -168,7 +168,9 @@ def _prepared(
         )
         given.backbone.longest, plan = longest, replace(plan, backbone_longest=longest)
     extractor: nn.Module | None = given.backbone if given else None
-    if given is None and plan.network == planning.EFFICIENTNET and _features_affordable(plan, cases, axes, settings):
+    if not stored and given is None and plan.network == planning.EFFICIENTNET:
+        plan = replace(plan, shipped_features=_features_affordable(plan, cases, axes, settings))
+    if plan.shipped_features:
         extractor = EfficientNetFeatures(cases.images.shape[1])
     frozen = fit_frozen(cases, folds, axes, settings.seed, extractor)
     if not stored:

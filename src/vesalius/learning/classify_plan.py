@@ -53,6 +53,7 @@ class ClassifyPlan:
         seconds_per_step: of one network while all are trained side by side.
         measured: sentences on the candidates.
         backbone_longest: pixels of the longer side that a pretrained backbone looks at; 0 where there is none.
+        shipped_features: whether frozen features of the shipped network are tried too.
     """
 
     size: Triple
@@ -77,6 +78,7 @@ class ClassifyPlan:
     seconds_per_step: float = 0.0
     measured: tuple[str, ...] = ()
     backbone_longest: int = 0
+    shipped_features: bool = False
 
     @property
     def planar(self) -> bool:
@@ -101,7 +103,7 @@ class ClassifyPlan:
         if data.get("format") != _FORMAT or data.get("task") != "classification":
             raise UsageError("The stored plan is not one of classification that this program knows.", remedy=remedy)
         try:
-            whole = {"backbone_longest": 0, "network": RESIDUAL, **data}
+            whole = {"backbone_longest": 0, "network": RESIDUAL, "shipped_features": False, **data}
             values = {field.name: whole[field.name] for field in fields(cls)}
             changes = dict(values["changes"])
             changes["mirror_axes"] = tuple(changes["mirror_axes"])

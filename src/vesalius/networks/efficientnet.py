@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: a small network that has seen photographs, as the start of classifiers of planes.
+"""EfficientNet-Lite0: a small network that has seen photographs, to start from in planes.
 
 Tan and Le, ICML 2019; the Lite form of 2020 has neither squeeze-and-excitation nor swish. Its weights are shipped
 (`efficientnet_lite0.txt` tells where they come from), with normalisation folded into the convolutions. The first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -15,6 +14,7 @@ from vesalius.core.finding import Finding
 from vesalius.core.grid import Array, FloatArray
 from vesalius.core.image import Image
 from vesalius.core.protocols import Prediction
+from vesalius.inference.bundled import Bundled
 from vesalius.store.bundle import Bundle
 
 FILE = "clusters.safetensors"
@@ -31,7 +31,7 @@ def unusualness(space: Space, groups: Groups, found: Sequence[Mapping[str, float
     return points, groups.distances(points).min(axis=1) + residual
 
 
-class ClusterModel:
+class ClusterModel(Bundled):
     """Answers with a probability for each group and with how unusual a case is.
 
     Args:
@@ -43,7 +43,7 @@ class ClusterModel:
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self._bundle = bundle
+        super().__init__(bundle)
         try:
             stored = load(bundle.path(FILE).read_bytes())
             names = tuple(bundle.card["features"])
@@ -58,16 +58,6 @@ class ClusterModel:
             ) from error
         if not sound or len(bundle.card["classes"]) != len(self._groups.means):
             raise BundleError("The model's groups do not fit its card.", remedy="Fit it again.", file=bundle.folder)
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        """The bundle's card."""
-        return self._bundle.card
-
-    @property
-    def version(self) -> str:
-        """The first 12 digits of the bundle's digest."""
-        return self._bundle.digest[:12]
 
     def verify(self) -> float:
         """Largest difference of the stored directions from orthonormal ones: there is no other side to compare with."""
