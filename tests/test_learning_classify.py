@@ -181,3 +181,15 @@ def test_half_weights_are_the_same_on_both_sides() -> None:
     check = load(files["check.safetensors"])
     assert compare(files, check["input"], check["output"]) < 1e-4
     assert compare(files, check["input"], check["map"], "map") < 1e-4
+
+
+@pytest.mark.parametrize("longest", [24, 64, 80, 96, 112])
+def test_an_empty_image_stays_empty_however_it_is_enlarged(longest: int) -> None:
+    from vesalius.core.errors import UnusableInput
+    from vesalius.imaging.whole import prepare_whole
+    from vesalius.learning.classify_data import look, preparation_for
+
+    cohort = shape_cohort(Path("nowhere"), 1, blank=True)
+    preparation = preparation_for(look(cohort.cases, ()), (), longest)
+    with pytest.raises(UnusableInput, match="same value everywhere"):
+        prepare_whole(cohort.cases[0].images[0], preparation)

@@ -19,6 +19,7 @@ from vesalius.imaging.resample import Float32, overlap, resample, resample_label
 
 _SAME_SPACING = 0.01  # a spacing this near (as a share) is kept: resampling would cost more than it mends
 _LEAST_OVERLAP = 0.1  # share of the first input that every further input must cover
+_ROUNDING = 1e-6  # of the values: differences this small are those of single precision
 _SAMPLE = 4_000_000  # voxels that percentiles are taken from; larger volumes are thinned evenly
 _EMPTY = 0.05  # share of voxels at exactly the minimum above which they count as background
 
@@ -238,7 +239,7 @@ def _finite(values: Float32) -> tuple[float, float, float]:
         least = float(values[~bad].min())
         values[bad] = least
         most = float(values.max())
-    if least == most:
+    if most - least <= _ROUNDING * max(abs(least), abs(most)):  # an empty image may have been interpolated
         raise UnusableInput(
             "The image has the same value everywhere.", remedy="Look at it; it may be empty or damaged."
         )
