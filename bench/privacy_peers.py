@@ -45,7 +45,8 @@ import sys
 from pathlib import Path
 from pydicom import dcmread
 from vesalius.privacy.headers import HeaderCleaner
-from vesalius.privacy.objects import SeriesCleaner, open_dataset
+from vesalius.formats.dicom_pixels import open_whole
+from vesalius.privacy.objects import SeriesCleaner
 from vesalius.privacy.profile import PixelMode, Profile
 from vesalius.privacy.pseudonyms import Pseudonyms
 key, profile, cleaners = Pseudonyms(b"bench" * 7), Profile(pixels=PixelMode(sys.argv[3])), {}

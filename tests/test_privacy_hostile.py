@@ -195,6 +195,17 @@ def test_mutated_files_are_cleaned_or_refused(tmp_path, data):
         attempt(file, tmp_path / "b.dcm")
 
 
+@pytest.mark.parametrize("place", [*range(132, 160), *range(336, 372, 4)])
+def test_mutated_lengths_and_tags_are_cleaned_or_refused(tmp_path, place):
+    """At 137 pydicom raises an error of its own that is no ValueError."""
+    raw = bytearray(whole())
+    raw[place : place + 4] = UNDEFINED
+    (tmp_path / "a.dcm").write_bytes(raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        attempt(tmp_path / "a.dcm", tmp_path / "b.dcm")
+
+
 def test_both_ways_of_cleaning_give_the_same(tmp_path):
     """What is copied element by element equals what pydicom reads, cleans and writes."""
     same = 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 from vesalius.core.errors import UsageError
 from vesalius.formats.dicom_attributes import attributes_in
@@ -75,8 +76,10 @@ def test_images_that_differ_leave_their_case_without(scans: Path, tmp_path: Path
 def test_ages_are_in_years_and_what_is_no_dicom_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("no DICOM at all" * 100)
     assert attributes_in(tmp_path / "note.txt", ["PatientAge"]) == {}
-    from pydicom.data import get_testdata_file
-
+    cut = bytearray(Path(get_testdata_file("CT_small.dcm", download=False)).read_bytes())
+    cut[137:141] = b"\xff" * 4
+    (tmp_path / "damaged.dcm").write_bytes(cut)
+    assert attributes_in(tmp_path / "damaged.dcm", ["PatientAge"]) == {}
     path = Path(str(get_testdata_file("CT_small.dcm")))
     dataset = dcmread(path)
     for text, years in (("045Y", "45"), ("006M", "0.5")):

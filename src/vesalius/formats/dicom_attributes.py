@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vesalius.core.errors import UsageError
+from vesalius.formats.dicom_values import damaged, text
 
 # What a covariate can be: defined terms, short words, numbers and ages. Names, UIDs, dates and long texts are not.
 _USABLE = frozenset({"CS", "LO", "SH", "AS", "DS", "IS", "FL", "FD", "US", "SS", "UL", "SL"})
@@ -41,26 +43,25 @@ def attributes_in(path: Path, keywords: Sequence[str]) -> dict[str, str]:
         keywords: as PS3.6 writes them, checked by `check_keywords`.
 
     Returns:
-        Values as text, the first of several; empty where the file is no DICOM.
+        Values as text, the first of several; empty where the file is no DICOM or damaged.
     """
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+
+    from vesalius.formats.dicom_header import lenient
 
     file = min((part for part in path.rglob("*") if part.is_file()), default=path) if path.is_dir() else path
-    try:
-        dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
-    except InvalidDicomError:
-        return {}
-    found = {}
-    for keyword in keywords:
-        element = dataset.get_item(keyword)
-        if element is None:
-            continue
-        value = dataset[keyword].value
-        value = value[0] if dataset[keyword].VM > 1 else value
-        text = str("" if value is None else value).strip()
-        if dataset[keyword].VR == "AS" and text[:-1].isdigit() and text[-1] in _YEARS:
-            text = f"{int(text[:-1]) * _YEARS[text[-1]]:.4g}"
-        if text:
-            found[keyword] = text
+    with lenient():
+        try:
+            dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
+        except damaged():
+            return {}
+        return {keyword: filled for keyword in keywords if (filled := _filled(dataset, keyword))}
+
+
+def _filled(dataset: Any, keyword: str) -> str:
+    from pydicom.datadict import dictionary_VR
+
+    found = text(dataset, keyword).split("\\")[0].strip()
+    if dictionary_VR(keyword) == "AS" and found[:-1].isdigit() and found[-1] in _YEARS:
+        return f"{int(found[:-1]) * _YEARS[found[-1]]:.4g}"
     return found

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from decimal import InvalidOperation
+from functools import cache
 from typing import Any
 
 from vesalius.core.errors import UnusableInput
@@ -13,11 +14,6 @@ from vesalius.formats.scan import Attribute
 
 Attributes = Mapping[str, Attribute]
 
-# What pydicom raises on elements that it cannot decode or encode.
-DAMAGED = (
-    ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError, NotImplementedError,
-    struct.error, InvalidOperation, EOFError, RecursionError,
-)  # fmt: skip
 _TEXTS = (
     "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "ScanningSequence",
     "SequenceVariant", "ScanOptions", "MRAcquisitionType", "AcquisitionContrast", "ContrastBolusAgent",
@@ -39,13 +35,29 @@ ATTRIBUTE_KEYWORDS = (
 )  # fmt: skip
 
 
+@cache
+def damaged(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What pydicom raises on files and elements that it cannot decode or encode, and the others named.
+
+    A function, because an `except` clause looks at it only where something was raised: reading what is no DICOM
+    does not wait for pydicom.
+    """
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    return (
+        ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError, NotImplementedError,
+        struct.error, InvalidOperation, EOFError, RecursionError, BytesLengthException, InvalidDicomError,
+        *others,
+    )  # fmt: skip
+
+
 def value(dataset: Any, keyword: str) -> Any:
     """The element's value, or None where it is missing, empty or damaged."""
     try:
         if dataset is None or keyword not in dataset:
             return None
         found = getattr(dataset, keyword, None)
-    except DAMAGED:
+    except damaged():
         return None
     return None if found is None or found == "" else found
 
@@ -67,7 +79,7 @@ def number(dataset: Any, keyword: str) -> float | None:
         found = found[0] if len(found) else None
     try:
         result = float(found)
-    except DAMAGED:
+    except damaged():
         return None
     return result if math.isfinite(result) else None
 
@@ -85,7 +97,7 @@ def numbers(dataset: Any, keyword: str, count: int) -> tuple[float, ...] | None:
         return None
     try:
         result = tuple(float(part) for part in found)
-    except DAMAGED:
+    except damaged():
         return None
     return result if all(math.isfinite(part) for part in result) else None
 
@@ -95,7 +107,7 @@ def first(dataset: Any, keyword: str) -> Any:
     found = value(dataset, keyword)
     try:
         return found[0] if found is not None and len(found) else None
-    except DAMAGED:
+    except damaged():
         return None
 
 
@@ -194,7 +206,7 @@ def b_value(dataset: Any) -> float | None:
                 found = struct.unpack("<f", found)[0] if len(found) == 4 and tag[0] == 0x2001 else found.decode()
             part = str(found).strip("[] ").replace("\\", ",").split(",")[0]
             amount = float(part)
-        except DAMAGED:
+        except damaged():
             continue
         if tag[0] == 0x0043 and amount >= 1e9:  # GE adds a flag of 1e9
             amount %= 1e9

@@ -29,8 +29,8 @@ from vesalius.core.progress import Progress
 from vesalius.imaging.augmentation import AugmentationSettings, draw
 from vesalius.learning.data import Patches
 
-# One step of training by its number; returns the loss.
 N = TypeVar("N", bound=nn.Module)
+# One step of training by its number; returns the loss.
 Lesson = Callable[[nn.Module, torch.optim.Optimizer, int], float]
 
 _CHECKPOINT_SECONDS = 120.0

@@ -53,7 +53,7 @@ class FitSettings:
             an ensemble; `ensemble.export_ensemble` then puts their work together.
         weights: a file of a pretrained backbone whose features classification may take; see `classify_weights`.
         weights_licence: of that file, for the card.
-        shipped_weights: whether a classification may start from the shipped EfficientNet-Lite0.
+        shipped_weights: whether classification and detection of planes may start from the shipped EfficientNet-Lite0.
         hide_marks: whether classification hides what devices burned into planes; see `imaging.marks`.
     """
 

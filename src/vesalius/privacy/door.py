@@ -22,6 +22,7 @@ from vesalius.core.errors import StoreError, UnusableInput, WithdrawnPatient
 from vesalius.core.finding import Finding
 from vesalius.core.grid import Array, Grid, reorient
 from vesalius.formats.dicom_header import lenient
+from vesalius.formats.dicom_values import damaged
 from vesalius.formats.find import find_scans
 from vesalius.formats.names import MASK_ENDING, volume_of, without_suffix
 from vesalius.formats.scan import Companion, Scan
@@ -193,8 +194,11 @@ class Door:
         known = self._known.get(pseudonym, Identity())
         cleaner = HeaderCleaner(self.pseudonyms, pseudonym, patient, self.profile, known)
         with lenient():
-            header = pydicom.dcmread(scan.files[0], stop_before_pixels=True, force=True)
-            return cleaner.learn(header).clean(said)
+            try:
+                header = pydicom.dcmread(scan.files[0], stop_before_pixels=True, force=True)
+                return cleaner.learn(header).clean(said)
+            except damaged():
+                return ""
 
     def complete_hashes(self) -> None:
         """Hash the images whose pixels were copied unread; a damaged one stays without."""

@@ -20,7 +20,7 @@ import numpy as np
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array, Grid
 from vesalius.formats.dicom_header import lenient
-from vesalius.formats.dicom_values import DAMAGED, text
+from vesalius.formats.dicom_values import damaged, text
 from vesalius.formats.scan import Scan
 from vesalius.privacy.faces import Defaced, NoHead, look_for_face, shows_no_relief
 from vesalius.privacy.hiding import Area, hide
@@ -196,17 +196,17 @@ def _sentence(found: Defaced | NoHead) -> str:
 
 
 def _rewrite(file: Path, areas: dict[int, Area]) -> None:
-    from vesalius.privacy.objects import open_dataset
+    from vesalius.formats.dicom_pixels import open_whole
 
     with lenient():
         try:
-            dataset = open_dataset(file)
+            dataset = open_whole(file)
             hide(dataset, areas)
             _mark(dataset)
             beside = file.with_name(f".{file.name}.part")
             dataset.save_as(beside, enforce_file_format=True)
             beside.replace(file)
-        except DAMAGED as error:
+        except damaged() as error:
             raise UnusableInput(
                 f"The face cannot be taken out of the pixel data ({type(error).__name__}).",
                 remedy="Export the series again, or keep faces for local work (--faces keep).",

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from vesalius.formats.dicom_values import damaged
 from vesalius.privacy.dates import DateShift
 from vesalius.privacy.forms import has_form, is_standard_uid, pooled_age
 from vesalius.privacy.identity import Identity
@@ -166,7 +167,7 @@ class HeaderCleaner:
         try:
             element = dataset[tag]
             done = self._change(action, element, text, name)
-        except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, IndexError):
+        except damaged():
             done = None  # a value that does not decode cannot be vouched for
         if done is None:
             kept = _emptied(int(tag))

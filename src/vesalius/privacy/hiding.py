@@ -16,7 +16,7 @@ import numpy as np
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array
 from vesalius.formats.dicom_pixels import decoded
-from vesalius.formats.dicom_values import text, whole
+from vesalius.formats.dicom_values import damaged, text, whole
 from vesalius.privacy.ocr import Box
 
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -142,6 +142,6 @@ def _compressed(dataset: Any, syntax: Any, native: bytes, photometric: str) -> b
     try:
         dataset.compress(syntax, encoding_plugin=_PLUGINS[str(syntax)], generate_instance_uid=False)
         frames, _ = _stored(dataset)
-    except (ValueError, RuntimeError, NotImplementedError, AttributeError, TypeError, UnusableInput):
+    except damaged(RuntimeError, UnusableInput):
         return False  # no encoder for this depth or colour
     return bool(dataset.PhotometricInterpretation == photometric and native.startswith(frames.tobytes()))

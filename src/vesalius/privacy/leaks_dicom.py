@@ -18,6 +18,7 @@ from typing import Any
 
 import pydicom
 
+from vesalius.formats.dicom_values import damaged
 from vesalius.privacy.leaks_text import Known, days_in, suspicious
 
 _OPTIONS = {
@@ -61,8 +62,7 @@ class DicomReader:
         try:
             dataset = pydicom.dcmread(path, force=True)
             yield from self._whole(dataset, path, patient)
-        except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, IndexError, RecursionError,
-                EOFError, OverflowError, pydicom.errors.BytesLengthException):  # fmt: skip
+        except damaged():
             yield "the file", "a header that cannot be read, so that nobody can vouch for it"
 
     def _whole(self, dataset: Any, path: Path, patient: str | None) -> Iterator[tuple[str, str]]:

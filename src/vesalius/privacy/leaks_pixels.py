@@ -18,6 +18,7 @@ import numpy as np
 
 from vesalius.core.errors import MissingExtra
 from vesalius.core.grid import Array
+from vesalius.formats.dicom_values import damaged
 from vesalius.privacy.leaks_text import Known, suspicious
 
 _SURE = 0.5
@@ -35,7 +36,7 @@ def pixel_leaks(path: Path, known: Known) -> Iterator[tuple[str, str]]:
                 for kind in sorted(kinds_of_reading(line, known) - seen):
                     seen.add(kind)
                     yield place, kind
-    except (ValueError, TypeError, AttributeError, RuntimeError, KeyError, NotImplementedError, OSError, EOFError):
+    except damaged(RuntimeError, OSError):
         yield "the pixels", "data that cannot be read, so that nobody can vouch for them"
 
 

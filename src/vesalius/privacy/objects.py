@@ -18,9 +18,9 @@ import numpy as np
 from vesalius.core.errors import UnusableInput
 from vesalius.core.grid import Array
 from vesalius.formats.dicom_elements import NotPlain
-from vesalius.formats.dicom_header import PatientFile, lenient
-from vesalius.formats.dicom_pixels import decoded
-from vesalius.formats.dicom_values import DAMAGED, text, whole
+from vesalius.formats.dicom_header import lenient
+from vesalius.formats.dicom_pixels import decoded, open_whole
+from vesalius.formats.dicom_values import damaged, text, whole
 from vesalius.privacy.burned import Frame, TextFinder, sensitive_reading
 from vesalius.privacy.codestream import strip_pixel_data
 from vesalius.privacy.copying import FileCopier
@@ -89,10 +89,10 @@ class SeriesCleaner:
                 try:
                     if boxes or not self._copy(file, target):
                         copied = False
-                        dataset = open_dataset(file)
+                        dataset = open_whole(file)
                         self.clean(dataset, boxes)
                         dataset.save_as(target, enforce_file_format=True)
-                except DAMAGED as error:
+                except damaged() as error:
                     raise UnusableInput(
                         f"The DICOM header is damaged, so it cannot be de-identified ({type(error).__name__}).",
                         remedy="Send the object again from its source.",
@@ -127,10 +127,10 @@ class SeriesCleaner:
             finder = TextFinder(self._sensitive, _always(files))
             for number, file in enumerate(files):
                 try:
-                    dataset = open_dataset(file)
+                    dataset = open_whole(file)
                     self.header.learn(dataset)
                     self._declared = text(dataset, "BurnedInAnnotation") == "YES"
-                except DAMAGED as error:
+                except damaged() as error:
                     raise UnusableInput(
                         f"The DICOM header is damaged, so it cannot be de-identified ({type(error).__name__}).",
                         remedy="Send the object again from its source.",
@@ -155,24 +155,10 @@ def _drop_overlays_with_text(dataset: Any) -> None:
         try:
             bitmap = np.asarray(dataset.overlay_array(group))
             clear = not read_text((bitmap > 0).astype(np.uint8) * 255)
-        except DAMAGED:
+        except damaged():
             clear = False
         for tag in tags if not clear else ():
             del dataset[tag]
-
-
-def open_dataset(file: Path) -> Any:
-    """The whole file, with its transfer syntax in the file meta information also where it was missing."""
-    from pydicom import dcmread
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    with PatientFile(file) as opened:
-        dataset = dcmread(opened, force=True)
-    if not text(dataset.file_meta, "TransferSyntaxUID"):
-        implicit, little = dataset.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    return dataset
 
 
 def pictures(dataset: Any) -> Iterator[Array]:
@@ -190,7 +176,7 @@ def pictures(dataset: Any) -> Iterator[Array]:
         if palette and frame.ndim == 2:
             try:
                 frame = np.asarray(apply_color_lut(frame, dataset))[..., :3]
-            except DAMAGED as error:
+            except damaged() as error:
                 raise UnusableInput("Its colour table is damaged.", remedy="Export it again.") from error
         yield frame
 

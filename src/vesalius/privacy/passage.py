@@ -15,7 +15,7 @@ from pathlib import Path
 from vesalius.core.errors import UnusableInput, WithdrawnPatient
 from vesalius.core.progress import Progress
 from vesalius.formats.dicom_pixels import DicomPixels
-from vesalius.formats.dicom_values import DAMAGED
+from vesalius.formats.dicom_values import damaged
 from vesalius.formats.scan import Companion, Refused, Scan
 from vesalius.privacy.door import Door, Order
 from vesalius.privacy.identity import Identity
@@ -101,7 +101,7 @@ class Reception:
                 return "and others"
             try:
                 self.described[key] = self.door.description(scan, owner)
-            except (*DAMAGED, OSError):
+            except damaged(OSError):
                 self.described[key] = REPLACED
         return self.described[key]
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vesalius.formats.dicom_header import lenient
+from vesalius.formats.dicom_pixels import open_whole
+from vesalius.formats.dicom_values import damaged
 from vesalius.formats.scan import Scan
 from vesalius.privacy.headers import HeaderCleaner
-from vesalius.privacy.objects import open_dataset
 from vesalius.privacy.profile import Profile
 from vesalius.privacy.pseudonyms import Pseudonyms
 
@@ -53,7 +54,10 @@ def preview(scans: Iterable[Scan], pseudonyms: Pseudonyms, profile: Profile) -> 
             continue
         cleaner = HeaderCleaner(pseudonyms, pseudonyms.patient(scan.patient), scan.patient, profile, report=tell)
         for file in dict.fromkeys(scan.files):
-            with lenient():
-                cleaner.clean(open_dataset(Path(file)))
             result.files += 1
+            with lenient():
+                try:
+                    cleaner.clean(open_whole(Path(file)))
+                except damaged():
+                    tell("the file", "set aside", "its header is damaged")
     return result

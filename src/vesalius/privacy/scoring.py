@@ -121,7 +121,7 @@ def _pixel_bytes(path: Path) -> bytes:
     try:
         return bytes(pydicom.dcmread(path).pixel_array.tobytes())
     except (OSError, ValueError, AttributeError, RuntimeError, KeyError, TypeError, NotImplementedError,
-            pydicom.errors.InvalidDicomError):  # fmt: skip
+            pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException):  # fmt: skip
         return b""  # no image; its bytes were searched
 
 
