@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from vesalius.classical.atlas import pack_arrays, unpack_arrays
 from vesalius.classical.cases import chosen_images
+from vesalius.classical.detection_model import FilterModel, Proposed, proposed_in
 from vesalius.classical.grading import MIX_NAMES, Grader, fit_grader
-from vesalius.classical.kept import Kept
-from vesalius.classical.lesions.candidates import Candidates, find_candidates
-from vesalius.classical.lesions.field import Field, radii_of, read_field
+from vesalius.classical.lesions.field import radii_of, read_field
 from vesalius.classical.table import Scale
 from vesalius.classical.trees import BoostSettings, Trees, boosted_classes, boosted_number
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput
-from vesalius.core.finding import Box, Finding
+from vesalius.core.finding import Box
 from vesalius.core.grid import Array, FloatArray
 from vesalius.core.identity import seen_hash
-from vesalius.core.image import Image, Kind
-from vesalius.core.protocols import RESEARCH_ONLY, Prediction
+from vesalius.core.image import Image
+from vesalius.core.protocols import RESEARCH_ONLY
 from vesalius.measures.target import Target
 
 _TOLD = 10  # most important features that the card names
@@ -33,7 +33,7 @@ _ALIKE = 3.0  # factor by which a candidate's radius may differ from its lesion'
 _ARGUABLE = 1.3  # half axes from a lesion's centre within which a candidate is not taken for false
 _LOOKED_AT = 60  # lesion images from which it is told whether lesions are dark
 _LEAST_HITS = 40  # hits from which sizes are learned
-_LIMIT = float(np.log(3.0))  # of the logarithm of a lesion's size over its candidate's
+_TIMED_AT = (3, 10, 30)  # images after which the time that all will take is estimated
 _FIRST = BoostSettings(trees=80, rate=0.1, depth=2, leaf=10)
 _FINAL = BoostSettings(trees=200, rate=0.05, depth=3, leaf=10)
 
@@ -73,20 +73,35 @@ def detection_rival(cohort: Cohort, target: Target, seed: int = 0) -> FilterRiva
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class Examined:
     """One training image: its candidates, and what each is.
 
     Args:
         patient: whose image it is.
-        found: candidates.
+        proposed: its candidates.
         labels: (n,) class number from 1, 0 for none, -1 where that is arguable.
         sizes: (n, d) half widths of the lesion that each candidate hits over the candidate's radius, logarithms.
+        lesions: how many there are.
     """
 
     patient: str
-    found: Candidates
+    proposed: Proposed
     labels: Array
     sizes: FloatArray
+    lesions: int
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The filters' answers on training images, from which several models can be learned.
+
+    Args:
+        plan: how images are looked at.
+        images: those that could be used.
+    """
+
+    plan: Mapping[str, Any]
+    images: tuple[Examined, ...]
 
 
 @dataclass(frozen=True)
@@ -109,20 +124,54 @@ class FilterRival:
         Raises:
             UnusableInput: no training image was looked over, or no lesion is known in any.
         """
+        examination = self.examine(cases, inputs)
+        assert examination is not None  # no limit of time was given
+        return self.learned(examination, cohort, inputs)
+
+    def examine(self, cases: Sequence[Case], inputs: Sequence[str], seconds: float = math.inf) -> Examination | None:
+        """Look at training images with every filter: what takes the time of a fit.
+
+        Args:
+            cases, inputs: as for `fit`.
+            seconds: after a few images it is given up if it would take longer.
+
+        Returns:
+            None where it was given up.
+
+        Raises:
+            UnusableInput: no training image was looked over, or no lesion is known in any.
+        """
         images = _looked_over(self.target, cases, inputs)
         plan = _planned(images, self.settings)
-        seen = []
-        for image, patient, places in images:
+        began, found = time.monotonic(), []
+        for number, (image, patient, places) in enumerate(images):
+            if number in _TIMED_AT and (time.monotonic() - began) / number * len(images) > seconds:
+                return None
             try:
-                seen.append(_examined(image, patient, places, plan))
+                found.append(_examined(image, patient, places, plan))
             except UnusableInput:
                 continue  # the store has said so already
-        if not any((item.labels > 0).any() for item in seen):
+        return Examination(plan, tuple(found))
+
+    def learned(
+        self, examination: Examination, cohort: Cohort, inputs: Sequence[str], without: Set[str] = frozenset()
+    ) -> FilterModel:
+        """Learn which of the filters' answers are lesions.
+
+        Args:
+            examination: of training images.
+            cohort, inputs: as for `fit`.
+            without: patients that are not learned from.
+
+        Raises:
+            UnusableInput: no candidate hits a lesion, or none misses.
+        """
+        images = [item for item in examination.images if item.patient not in without]
+        if not any((item.labels > 0).any() for item in images):
             raise UnusableInput("No candidate of the filters hits a lesion of the training cases.")
-        grader, losses = _judge(seen, len(self.target.classes), self.settings, self.seed)
-        sizers = _sizers(seen, self.seed)
-        card = _card(self, cohort, inputs, seen, images, grader, losses, plan)
-        return FilterModel(card, grader, sizers)
+        grader, losses = _judge(images, len(self.target.classes), self.settings, self.seed)
+        card = _card(self, cohort, inputs, images, grader, losses, examination.plan)
+        return FilterModel(card, grader, _sizers(images, self.seed))
 
 
 _Looked = tuple[Image, str, list[tuple[int, Box]]]
@@ -179,15 +228,10 @@ def _is_dark(images: Sequence[_Looked], side: int) -> bool:
     return bool(votes) and float(np.mean(np.array(votes) < 0)) > 0.5
 
 
-def _proposed(image: Image, plan: Mapping[str, Any]) -> tuple[Field, Candidates]:
-    field = read_field(image, int(plan["side"]))
-    radii = [max(1.0, share * max(field.values.shape)) for share in plan["radii"]]
-    return field, find_candidates(field, radii, bool(plan["dark"]))
-
-
-def _examined(image: Image, patient: str, places: Sequence[tuple[int, Box]], plan: Mapping[str, Any]) -> _Seen:
+def _examined(image: Image, patient: str, places: Sequence[tuple[int, Box]], plan: Mapping[str, Any]) -> Examined:
     """A training image's candidates; one is a hit where it lies in a lesion and is of its order of size."""
-    field, found = _proposed(image, plan)
+    field, proposed = proposed_in(image, plan)
+    found = proposed.found
     labels = np.zeros(len(found.radii), np.int64)
     nearest = np.full(len(found.radii), np.inf)
     sizes = np.zeros(found.places.shape)
@@ -201,11 +245,11 @@ def _examined(image: Image, patient: str, places: Sequence[tuple[int, Box]], pla
         labels[(away <= _ARGUABLE) & (labels == 0)] = -1
         labels[hit], nearest[hit] = number + 1, away[hit]
         sizes[hit] = np.log(np.maximum(half, 0.5) / found.radii[hit, None])
-    return _Seen(patient, found, labels, sizes)
+    return Examined(patient, proposed, labels, sizes, len(places))
 
 
 def _judge(
-    seen: Sequence[_Seen], classes: int, settings: DetectionSettings, seed: int
+    seen: Sequence[Examined], classes: int, settings: DetectionSettings, seed: int
 ) -> tuple[Grader, Mapping[str, float]]:
     """Learn first from false candidates drawn at random, then from those that the first judge falls for."""
     rng = np.random.default_rng(seed)
@@ -217,7 +261,7 @@ def _judge(
     first = boosted_classes(scale.apply(features), np.minimum(labels, 1), _FIRST, seed)
     chosen = []
     for item, some in zip(seen, drawn, strict=True):
-        liking = first.scores(scale.apply(item.found.features))[:, 1]
+        liking = first.scores(scale.apply(item.proposed.found.features))[:, 1]
         liking[item.labels != 0] = -np.inf
         hard = np.argsort(-liking, kind="stable")[: settings.hard]
         chosen.append(np.unique(np.concatenate([some, hard[np.isfinite(liking[hard])]])))
@@ -226,120 +270,41 @@ def _judge(
     return grader, judged.losses
 
 
-def _some(item: _Seen, rng: np.random.Generator, easy: int) -> Array:
+def _some(item: Examined, rng: np.random.Generator, easy: int) -> Array:
     """Every hit, and some other candidates drawn at random."""
     others = rng.permutation(np.flatnonzero(item.labels == 0))[:easy]
     return np.concatenate([np.flatnonzero(item.labels > 0), others])
 
 
-def _gathered(seen: Sequence[_Seen], chosen: Sequence[Array]) -> tuple[FloatArray, Array, list[str]]:
-    features = np.concatenate([item.found.features[index] for item, index in zip(seen, chosen, strict=True)])
+def _gathered(seen: Sequence[Examined], chosen: Sequence[Array]) -> tuple[FloatArray, Array, list[str]]:
+    features = np.concatenate([item.proposed.found.features[index] for item, index in zip(seen, chosen, strict=True)])
     labels = np.concatenate([item.labels[index] for item, index in zip(seen, chosen, strict=True)])
     return features, labels, [item.patient for item, index in zip(seen, chosen, strict=True) for _ in index]
 
 
-def _sizers(seen: Sequence[_Seen], seed: int) -> list[tuple[Trees | None, float]]:
+def _sizers(seen: Sequence[Examined], seed: int) -> list[tuple[Trees | None, float]]:
     """For each axis, what tells a lesion's half width from its candidate's radius; a constant where hits are few."""
-    hits = [(item.found.features[item.labels > 0], item.sizes[item.labels > 0]) for item in seen]
+    hits = [(item.proposed.found.features[item.labels > 0], item.sizes[item.labels > 0]) for item in seen]
     features, sizes = (np.concatenate(part) for part in zip(*hits, strict=True))
     if len(sizes) < _LEAST_HITS:
         return [(None, float(np.median(column))) for column in sizes.T]
     return [boosted_number(features, column, _FIRST, seed) for column in sizes.T]
 
 
-class FilterModel:
-    """A fitted rival of detection."""
-
-    kind = "hand-designed-filters"
-
-    def __init__(self, card: Mapping[str, Any], grader: Grader, sizers: Sequence[tuple[Trees | None, float]]) -> None:
-        self.card = card
-        self.grader = grader
-        self.sizers = tuple(sizers)
-
-    def predict(self, images: Sequence[Image]) -> Prediction:
-        """Boxes in each image's own index space, of every class, by falling score.
-
-        Raises:
-            UnusableInput: there is no image, or it has another number of dimensions than the training images.
-        """
-        chosen = [image for image in images if image.kind is Kind.INTENSITY]
-        if not chosen:
-            raise UnusableInput("The case has no image.", remedy="Ingest its images again.")
-        findings = [finding for image in chosen for finding in self._found(image)]
-        return Prediction(tuple(sorted(findings, key=lambda finding: -finding.score)))
-
-    def _found(self, image: Image) -> list[Finding]:
-        field, found = _proposed(image, self.card["plan"])
-        if field.values.ndim != len(self.sizers):
-            raise UnusableInput("The rival was fitted on images with another number of dimensions.")
-        shares = self.grader.probabilities(found.features)
-        ratio = np.stack([_estimated(sizer, found.features) for sizer in self.sizers], axis=1)
-        half = np.exp(np.clip(ratio, -_LIMIT, _LIMIT)) * found.radii[:, None]
-        centres = field.to_index(found.places)
-        widths = np.ones((len(half), 3))
-        widths[:, field.axes] = np.maximum(2 * half * field.step, 1.0)
-        findings = []
-        for number, entry in enumerate(self.card["classes"], start=1):
-            for index in _apart(found.places, found.radii, shares[:, number], self.card["parameters"]):
-                i, j, k = (float(value) for value in centres[index])
-                width, height, depth = (float(value) for value in widths[index])
-                box = Box(image.id, (i, j, k), (width, height, depth))
-                findings.append(Finding(str(entry["name"]), float(shares[index, number]), box))
-        return findings
-
-    def keep(self) -> Kept:
-        """Everything that `from_kept` needs."""
-        files = {"grader": pack_arrays(self.grader.arrays())}
-        for axis, (trees, _) in enumerate(self.sizers):
-            if trees is not None:
-                files[f"sizer-{axis}"] = pack_arrays(trees.arrays())
-        return Kept(self.kind, {"card": self.card, "sizes": [middle for _, middle in self.sizers]}, files)
-
-    @classmethod
-    def from_kept(cls, kept: Kept) -> FilterModel:
-        """The model that `keep` described; it answers exactly alike."""
-        sizers = []
-        for axis, middle in enumerate(kept.values["sizes"]):
-            name = f"sizer-{axis}"
-            trees = Trees.from_arrays(unpack_arrays(kept.files[name])) if name in kept.files else None
-            sizers.append((trees, float(middle)))
-        return cls(kept.values["card"], Grader.from_arrays(unpack_arrays(kept.files["grader"])), sizers)
-
-
-def _estimated(sizer: tuple[Trees | None, float], features: FloatArray) -> FloatArray:
-    trees, middle = sizer
-    return np.full(len(features), middle) if trees is None else trees.scores(features)[:, 0] + middle
-
-
-def _apart(places: FloatArray, radii: FloatArray, scores: FloatArray, settings: Mapping[str, Any]) -> list[int]:
-    """Candidates by falling score, without those that come too near to a better one."""
-    kept: list[int] = []
-    for index in np.argsort(-scores, kind="stable"):
-        away = [float(np.linalg.norm(places[index] - places[other])) for other in kept]
-        near = [float(settings["overlap"]) * max(radii[index], radii[other]) for other in kept]
-        if all(a > n for a, n in zip(away, near, strict=True)):
-            kept.append(int(index))
-            if len(kept) == settings["most"]:
-                break
-    return kept
-
-
 def _card(
     rival: FilterRival,
     cohort: Cohort,
     inputs: Sequence[str],
-    seen: Sequence[_Seen],
-    images: Sequence[_Looked],
+    seen: Sequence[Examined],
     grader: Grader,
     losses: Mapping[str, float],
     plan: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the rival is, what it learned from and what counted most."""
-    names = seen[0].found.names
+    names = seen[0].proposed.found.names
     weight = grader.importance()
     order = [int(number) for number in np.argsort(-weight)[:_TOLD] if weight[number] > 0]
-    lesions = sum(len(places) for _, _, places in images)
+    lesions = sum(item.lesions for item in seen)
     how = (
         f"{rival.name[0].upper()}{rival.name[1:]}: blob, top-hat, gradient convergence and point filters at "
         f"{len(plan['radii'])} radii propose candidates, {MIX_NAMES[grader.mix]} judges them; learned from {lesions} "

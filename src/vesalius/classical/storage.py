@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vesalius.classical.classification import FeatureModel
-from vesalius.classical.detection import FilterModel
+from vesalius.classical.detection_model import FilterModel
 from vesalius.classical.kept import FittedRival, Kept
 from vesalius.classical.multi_atlas import MultiAtlasModel
 from vesalius.classical.tissue import TissueModel

@@ -10,6 +10,7 @@ import numpy as np
 from vesalius.core.grid import Array, FloatArray
 
 _PARTS = ("root", "column", "feature", "threshold", "left", "right", "value", "importance", "outputs")
+_DEEPEST = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +61,22 @@ class Trees:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Trees:
-        """The trees that `arrays` described."""
+        """The trees that `arrays` described.
+
+        Raises:
+            ValueError: they lead nowhere.
+        """
         parts = {name: arrays[name] for name in _PARTS if name != "outputs"}
-        return cls(**parts, outputs=int(arrays["outputs"]), depth=int(arrays["depth"]))
+        trees = cls(**parts, outputs=int(arrays["outputs"]), depth=int(arrays["depth"]))
+        nodes = len(trees.value)
+        bounds = {
+            "root": nodes, "left": nodes, "right": nodes, "feature": len(trees.importance), "column": trees.outputs
+        }  # fmt: skip
+        inside = all(((parts[name] >= 0) & (parts[name] < bound)).all() for name, bound in bounds.items())
+        alike = all(parts[name].shape == (nodes,) for name in ("feature", "threshold", "left", "right", "value"))
+        if not (inside and alike and parts["root"].shape == parts["column"].shape and 0 <= trees.depth <= _DEEPEST):
+            raise ValueError("trees that lead nowhere")
+        return trees
 
 
 @dataclass(frozen=True)

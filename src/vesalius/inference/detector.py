@@ -9,13 +9,14 @@ import numpy as np
 from vesalius.core.errors import BundleError, UnusableInput
 from vesalius.core.finding import Box, Finding
 from vesalius.core.image import Image
-from vesalius.core.protocols import Prediction
+from vesalius.core.protocols import Model, Prediction
 from vesalius.imaging.contrast import ViewRecipe, view
 from vesalius.imaging.resample import Float32
 from vesalius.inference.bundled import BundledNetwork
 from vesalius.inference.candidates import candidates, with_points
 from vesalius.inference.heat import HeatGeometry, heat_map
 from vesalius.inference.second_look import SecondLook, features
+from vesalius.inference.second_opinion import SecondOpinion, joined, marks_of
 from vesalius.store.bundle import Bundle
 
 _MOST = 10  # findings per image and class
@@ -27,12 +28,13 @@ class Detector(BundledNetwork):
     Args:
         bundle: a verified bundle whose card has the task "detection".
         threads: processor threads; all that this process may use if left out.
+        filters: what gives the second opinion that the card names.
 
     Raises:
-        BundleError: the card or the graph cannot be used.
+        BundleError: the card or the graph cannot be used, or the filters are missing.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, filters: Model | None = None) -> None:
         super().__init__(bundle, threads, ("heat", "size"))
         try:
             self._recipe = ViewRecipe.from_json(bundle.card["preparation"]["view"])
@@ -41,13 +43,17 @@ class Detector(BundledNetwork):
                 _triple(network["stride"]), _triple(network["multiple"]),
                 tuple(sorted({int(axis) for axis in network["mirror_axes"]})),
             )  # fmt: skip
-            look = bundle.card.get("second_look")
+            look, opinion = bundle.card.get("second_look"), bundle.card.get("second_opinion")
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError("The card's network cannot be read.", remedy="Fit again.", file=bundle.folder) from error
         sizes = (*self._geometry.stride, *self._geometry.multiple)
         if min(sizes) < 1 or max(sizes) > 1024 or not set(self._geometry.mirror_axes) <= {0, 1, 2}:
             raise BundleError("The card's network makes no sense.", remedy="Fit again.", file=bundle.folder)
         self._look = SecondLook.from_json(look) if look else None
+        self._opinion = SecondOpinion.from_json(opinion) if opinion else None
+        self._filters = filters
+        if self._opinion is not None and filters is None:
+            raise BundleError("The card's filters are missing.", remedy="Open it with load_model.", file=bundle.folder)
         self._names = tuple(str(item["name"]) for item in bundle.card["classes"])
 
     def predict(self, images: Sequence[Image]) -> Prediction:
@@ -90,6 +96,7 @@ class Detector(BundledNetwork):
             raise BundleError(
                 f"The network gives {len(heat)} classes; its card names {len(self._names)}.", remedy="Fit again."
             )
+        marks = self._filters.predict([image]).findings if self._opinion and self._filters else ()
         findings = []
         for name, one in zip(self._names, heat, strict=True):
             found = candidates(one, sizes, self._geometry.stride)
@@ -98,6 +105,9 @@ class Detector(BundledNetwork):
             score = found.heat
             if self._look is not None:
                 score = self._look.scores(features(seen.array, one, found, self._geometry.stride))
+            if self._opinion is not None:
+                found, total = joined(found, score, marks_of(marks, name, seen))
+                score = self._opinion.scores(total)
             for number in np.argsort(-score, kind="stable")[:_MOST]:
                 centre, size = seen.to_source(found.centres[number], found.sizes[number])
                 findings.append(Finding(name, float(np.clip(score[number], 0, 1)), Box(image.id, centre, size)))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vesalius.classical.detection_model import in_bundle
 from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UsageError
@@ -23,11 +24,13 @@ from vesalius.core.progress import Progress
 from vesalius.core.protocols import Fitted
 from vesalius.inference.candidates import candidates, with_points
 from vesalius.inference.heat import HeatGeometry, heat_map
-from vesalius.inference.second_look import SecondLook, features
+from vesalius.inference.second_look import features
+from vesalius.inference.second_opinion import marks_of
 from vesalius.learning.classify_weights import shipped_json
 from vesalius.learning.detect_data import LesionPatches, LookedOver, Places, look_over
-from vesalius.learning.detect_judge import Judged, fit_second_look
+from vesalius.learning.detect_judge import Judged, Verdict, fit_verdict
 from vesalius.learning.detect_lesson import DetectionLesson, runner
+from vesalius.learning.detect_opinion import Filters, FilterStudy
 from vesalius.learning.detect_plan import DetectPlan, first_plan, with_photographs
 from vesalius.learning.export import check_volume, export_module
 from vesalius.learning.fit import training_curve, versions, write_note
@@ -66,8 +69,8 @@ def fit_detection(
         question: the target, of kind "places".
 
     Returns:
-        The bundle's files; the card's keys `preparation`, `network`, `second_look`, `plan`, `versions` and
-        `sentences`; and the curve.
+        The bundle's files; the card's keys `preparation`, `network`, `second_look`, `second_opinion`, `plan`,
+        `versions` and `sentences`; and the curve.
 
     Raises:
         UsageError: there is nothing to learn from, or something is asked that a detector cannot do.
@@ -90,10 +93,17 @@ def fit_detection(
     if not any(len(image.classes) for image in images):
         raise UsageError("No image with a lesion can be used.", remedy="See the reasons above.")
     classes = len(question.classes)
+    study = None
+    if plan.filters or (not planned and plan.folds > 1):
+        budget = math.inf if planned else 60 * settings.minutes
+        study = FilterStudy.of(cohort, train_cases, question, settings.inputs, settings.seed, budget)
     if not planned:
-        plan = _chosen(plan, images, classes, settings, deadline)
+        end = deadline if study is None else deadline - study.seconds(plan.folds)
+        plan = _chosen(replace(plan, filters=study is not None), images, classes, settings, end)
         write_note(work / "plan.json", plan.as_json())
     parts = _folded(images, plan.folds, settings.seed)
+    groups = [{item.patient for item in inner} for _, inner in parts]
+    filters = study.ask(cohort, settings.inputs, groups) if study is not None and plan.folds > 1 else None
     torch.set_num_threads(plan.threads)
     for sentence in plan.sentences():
         progress.say(sentence)
@@ -124,15 +134,15 @@ def fit_detection(
         averages.append(average)
         states.append(state)
     plan = replace(plan, turns=tuple(tuple(state.turns) for state in states))
-    look, said = _judged(averages, parts, plan, classes, settings.seed, progress)
-    return _finished(averages, plan, look, said, states, classes, images, settings, left_out)
+    verdict = _judged(averages, parts, plan, question, filters, settings.seed, progress)
+    return _finished(averages, plan, verdict, filters, states, classes, images, settings, left_out)
 
 
 def _finished(
     averages: Sequence[nn.Module],
     plan: DetectPlan,
-    look: SecondLook | None,
-    said: Sequence[str],
+    verdict: Verdict,
+    filters: Filters | None,
     states: Sequence[State],
     classes: int,
     images: Sequence[LookedOver],
@@ -146,6 +156,10 @@ def _finished(
     image = check_volume(images[0].array.shape[0], size)
     small = {axis: f"{name}_heat" if axis else name for axis, name in free.items()}
     files = export_module(whole, image, {"image": free, "heat": small, "size": small})
+    opinion = None
+    if verdict.opinion is not None and filters is not None:
+        entry, more = in_bundle(filters.model)
+        opinion, files = {**verdict.opinion.as_json(), "filters": entry}, files | more
     minutes = sum(state.seconds for state in states) / 60
     lesions = sum(len(item.classes) for item in images)
     spacing = list(plan.view.spacing)
@@ -158,11 +172,12 @@ def _finished(
             "patch": list(plan.patch), "stride": list(plan.stride), "multiple": list(plan.multiple),
             "mirror_axes": list(plan.augmentation.mirror_axes), "outputs": ["heat", "size"],
         },
-        "second_look": None if look is None else look.as_json(), "plan": plan.as_json(), "versions": versions(),
+        "second_look": None if verdict.look is None else verdict.look.as_json(), "second_opinion": opinion,
+        "plan": plan.as_json(), "versions": versions(),
         **({"start": shipped_json()} if plan.pretrained else {}),
         "sentences": [
             f"{len(images)} images that were looked over, with {lesions} lesions.", *left_out, *plan.sentences(),
-            f"Trained {sum(state.step for state in states)} steps in {minutes:.1f} minutes.", *said,
+            f"Trained {sum(state.step for state in states)} steps in {minutes:.1f} minutes.", *verdict.said,
         ],
     }  # fmt: skip
     return Fitted(files, card, training_curve(states, "heat + sizes"))
@@ -265,7 +280,7 @@ def _measured(
     folds = best.folds
     while settings.folds == 1 and folds > 2 and steps / folds < _ENOUGH_STEPS:
         folds -= 1
-    return replace(best, folds=folds, steps=max(20, int(steps / folds)))
+    return replace(best, folds=folds, filters=best.filters and folds > 1, steps=max(20, int(steps / folds)))
 
 
 def _looking(plan: DetectPlan, images: Sequence[LookedOver]) -> float:
@@ -285,24 +300,27 @@ def _judged(
     averages: Sequence[nn.Module],
     parts: Sequence[Part],
     plan: DetectPlan,
-    classes: int,
+    question: Target,
+    filters: Filters | None,
     seed: int,
     progress: Progress,
-) -> tuple[SecondLook | None, list[str]]:
-    """The second look, fitted on candidates that networks found in patients they never saw."""
+) -> Verdict:
+    """How candidates are judged, fitted on those that networks found in patients they never saw."""
     work = [(network, image) for network, (_, inner) in zip(averages, parts, strict=True) for image in inner]
     if not work:
-        return None, ["There were too few patients with lesions to look at any out of fold."]
+        return Verdict(None, None, ("There were too few patients with lesions to look at any out of fold.",))
     geometry = HeatGeometry(plan.stride, plan.multiple, plan.augmentation.mirror_axes)
     judged = []
     for network, image in progress.track(work, "looking at cases out of fold", total=len(work)):
         heat, sizes = heat_map(image.array, runner(network, plan.device), geometry)
-        for of_class in range(classes):
+        said = filters.marks.get(image.image, []) if filters is not None else []
+        for of_class, name in enumerate(question.classes):
             found = candidates(heat[of_class], sizes, plan.stride)
             found = with_points(found, image.array, heat[of_class], sizes, plan.stride)
             table = features(image.array, heat[of_class], found, plan.stride)
-            judged.append(Judged(image, of_class, found, table))
-    return fit_second_look(judged, seed)
+            marks = None if filters is None else marks_of(said, name, image.seen)
+            judged.append(Judged(image, of_class, found, table, marks))
+    return fit_verdict(judged, seed)
 
 
 def _spent(work: Path) -> float:

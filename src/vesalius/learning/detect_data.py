@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class LookedOver:
 
     Args:
         case, patient, image: ids.
-        array: (depth, i, j, k) float16, in memory or memory-mapped.
+        seen: the view; its array (depth, i, j, k) is float16, in memory or memory-mapped.
         classes: (n,) class of each lesion, from 0.
         centres, sizes: (n, 3) of the lesions, voxels of the view.
         inside: (m, 3) places in the body.
@@ -52,16 +52,21 @@ class LookedOver:
     case: str
     patient: str
     image: str
-    array: Any
+    seen: View
     classes: Array
     centres: Array
     sizes: Array
     inside: Array
 
     @property
+    def array(self) -> Any:
+        """The view's array."""
+        return self.seen.array
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(i, j, k) of the view."""
-        i, j, k = self.array.shape[1:]
+        i, j, k = self.seen.array.shape[1:]
         return i, j, k
 
 
@@ -110,7 +115,7 @@ def _looked_over(case: Case, image: Image, seen: View, array: Any, lesions: Sequ
     body = body if len(body) else np.arange(seen.array[-1].size)
     body = body[np.linspace(0, len(body) - 1, min(_PLACES, len(body))).astype(int)]
     return LookedOver(
-        case.id, case.patient, image.id, array,
+        case.id, case.patient, image.id, replace(seen, array=array),
         np.array([number for number, _ in lesions], int),
         np.array([centre for centre, _ in boxes]).reshape(-1, 3),
         np.array([size for _, size in boxes]).reshape(-1, 3),

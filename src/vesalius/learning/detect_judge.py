@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from vesalius.core.grid import Array
 from vesalius.inference.candidates import Candidates
 from vesalius.inference.second_look import FEATURES, SecondLook
+from vesalius.inference.second_opinion import SecondOpinion, joined
 from vesalius.learning.detect_data import LookedOver
 from vesalius.learning.detect_lesson import hits
 
@@ -32,12 +33,14 @@ class Judged:
         of_class: from 0.
         found: the candidates.
         table: their features.
+        marks: of hand-designed filters that never saw the patient either; None where there are none.
     """
 
     image: LookedOver
     of_class: int
     found: Candidates
     table: Array
+    marks: Candidates | None = None
 
     @property
     def hit(self) -> Array:
@@ -46,26 +49,69 @@ class Judged:
         return np.array(rows, bool).reshape(len(self.found), len(self.image.classes))
 
 
-def fit_second_look(judged: Sequence[Judged], seed: int) -> tuple[SecondLook | None, list[str]]:
-    """The classifier that does best on patients it was not fitted on, and what was measured, in words."""
+@dataclass(frozen=True)
+class Verdict:
+    """How candidates will be judged.
+
+    Args:
+        look: what the network and the image say of them; None for the bare heat.
+        opinion: how the filters' marks count; None where they do not help.
+        said: what was measured, in words.
+    """
+
+    look: SecondLook | None
+    opinion: SecondOpinion | None
+    said: tuple[str, ...]
+
+
+def fit_verdict(judged: Sequence[Judged], seed: int) -> Verdict:
+    """What does best on patients that it was not fitted on."""
     truth = np.concatenate([item.hit.any(1) for item in judged])
     lesions = int(sum(item.hit.any(0).sum() for item in judged))
     if truth.all() or not truth.any():
-        return None, ["The candidates are scored by the heat alone: there was nothing to learn from."]
+        return Verdict(None, None, ("The candidates are scored by the heat alone: there was nothing to learn from.",))
     ways: dict[str, Fit] = {"the heat alone": heat_only}
     if lesions >= _LEAST_HITS:
         ways |= {
             "heat and features, regression": lambda table, hit: regression(table, hit),
             "heat and features, regression and trees": lambda table, hit: with_trees(table, hit, seed),
         }
+    outside = {name: [_outside(judged, fit, seed + turn) for turn in range(_REPEATS)] for name, fit in ways.items()}
     measured = {
-        name: np.mean([sensitivities(judged, _outside(judged, fit, seed + turn)) for turn in range(_REPEATS)], axis=0)
-        for name, fit in ways.items()
+        name: np.mean([sensitivities(judged, scores) for scores in turns], axis=0) for name, turns in outside.items()
     }
     best = max(measured, key=lambda name: float(np.mean(measured[name])))
     table = np.concatenate([item.table for item in judged])
     said = [_sentence(name, found) for name, found in measured.items()]
-    return ways[best](table, truth), [*said, f"Candidates are scored by {best}."]
+    said.append(f"Candidates are scored by {best}.")
+    opinion = None
+    if lesions >= _LEAST_HITS and all(item.marks is not None for item in judged):
+        opinion, more = _fit_opinion(judged, outside[best], measured[best])
+        said += more
+    return Verdict(ways[best](table, truth), opinion, tuple(said))
+
+
+def _fit_opinion(
+    judged: Sequence[Judged], turns: Sequence[Sequence[Array]], alone: Array
+) -> tuple[SecondOpinion | None, list[str]]:
+    """How the filters' marks count beside scores that were given out of fold, where they help."""
+    marks = [item.marks for item in judged if item.marks is not None]
+    filters = sensitivities(
+        [replace(item, found=mark) for item, mark in zip(judged, marks, strict=True)], [mark.heat for mark in marks]
+    )
+    together, totals, hits = [], [], []
+    for scores in turns:
+        each = [joined(item.found, score, mark) for item, score, mark in zip(judged, scores, marks, strict=True)]
+        items = [replace(item, found=every) for item, (every, _) in zip(judged, each, strict=True)]
+        together.append(sensitivities(items, [total for _, total in each]))
+        totals.append(np.concatenate([total for _, total in each]))
+        hits.append(np.concatenate([item.hit.any(1) for item in items]))
+    both = np.mean(together, axis=0)
+    said = [_sentence("hand-designed filters alone", filters), _sentence("both together", both)]
+    if float(both.mean()) <= float(alone.mean()):
+        return None, [*said, "The filters' opinion does not count, as it did not help."]
+    slope, bias = _logistic(np.concatenate(totals)[:, None], np.concatenate(hits), 1.0)
+    return SecondOpinion(max(float(slope[0]), 1e-3), bias), [*said, "The filters' opinion counts as much as these."]
 
 
 def _sentence(name: str, found: Array) -> str:

@@ -40,6 +40,7 @@ class DetectPlan:
         batch: patches per step.
         widths: channels of the network's levels.
         pretrained: whether its coarser levels start from the shipped EfficientNet-Lite0.
+        filters: whether hand-designed filters give a second opinion.
         folds: as many networks, each without one part of the patients; 1 for one that sees all.
         steps: of each network.
         rate, weight_decay, warm_up: of AdamW and the cosine.
@@ -64,6 +65,7 @@ class DetectPlan:
     threads: int
     bfloat16: bool = False
     pretrained: bool = False
+    filters: bool = False
     turns: tuple[tuple[tuple[int, int], ...], ...] = ()
     seconds_per_step: float = 0.0
 
@@ -94,7 +96,7 @@ class DetectPlan:
         if data.get("format") != _FORMAT or data.get("task") != "detection":
             raise UsageError("The stored plan is not one of a detection that this program knows.", remedy=remedy)
         try:
-            whole = {"pretrained": False, **data}
+            whole = {"pretrained": False, "filters": False, **data}
             values = {field.name: whole[field.name] for field in fields(cls)}
             changes = dict(values["augmentation"])
             changes["mirror_axes"] = tuple(changes["mirror_axes"])
@@ -117,6 +119,8 @@ class DetectPlan:
         yield f"Images are seen at a spacing of {spacing}; each step sees {self.batch} patches of {size} voxels."
         if self.view.mammogram:
             yield "The images are mammograms: only the breast is looked at, the chest wall turned to one side."
+        if self.filters:
+            yield "Hand-designed filters look at the same images and give a second opinion."
         yield f"{self.steps} steps each, at {self.seconds_per_step:.3f} s a step as measured here."
 
 

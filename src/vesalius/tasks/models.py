@@ -59,9 +59,11 @@ def load_model(model: str | Path | Bundle, threads: int | None = None) -> Bundle
 
         return Classifier(bundle, threads)
     if task == "detection":
+        from vesalius.classical.detection_model import from_bundle
         from vesalius.inference.detector import Detector
 
-        return Detector(bundle, threads)
+        opinion = bundle.card.get("second_opinion")
+        return Detector(bundle, threads, from_bundle(bundle, opinion["filters"]) if opinion else None)
     if task == "clustering":
         from vesalius.classical.clusters.model import ClusterModel
 
