@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ torch = pytest.importorskip("torch")
 
 from vesalius.core.case import Case  # noqa: E402
 from vesalius.core.cohort import Cohort  # noqa: E402
-from vesalius.core.errors import UsageError  # noqa: E402
+from vesalius.core.errors import BundleError, UsageError  # noqa: E402
 from vesalius.core.finding import Box, Finding, Point  # noqa: E402
 from vesalius.core.grid import Grid  # noqa: E402
+from vesalius.core.identity import seen_hash  # noqa: E402
 from vesalius.core.image import Image, Kind  # noqa: E402
 from vesalius.core.progress import Silent  # noqa: E402
 from vesalius.core.protocols import Fitted  # noqa: E402
@@ -24,11 +26,13 @@ from vesalius.learning.detect import fit_detection  # noqa: E402
 from vesalius.learning.detect_data import LesionPatches, look_over, target_of  # noqa: E402
 from vesalius.learning.detect_judge import with_trees  # noqa: E402
 from vesalius.learning.detect_lesson import detection_loss, runner  # noqa: E402
+from vesalius.learning.detect_opinion import FilterStudy  # noqa: E402
 from vesalius.learning.detect_plan import DetectPlan, first_plan, with_photographs  # noqa: E402
 from vesalius.learning.study import FitSettings  # noqa: E402
 from vesalius.measures.target import Target, find_target  # noqa: E402
 from vesalius.networks.detector import detector  # noqa: E402
 from vesalius.store.bundle import open_bundle, write_bundle  # noqa: E402
+from vesalius.tasks.models import load_model  # noqa: E402
 
 LESION = Target("lesion", "places", ("lesion",))
 
@@ -99,6 +103,51 @@ def test_planes_are_learned_and_found_at_the_bedside(tmp_path: Path) -> None:
         hit += bool(np.hypot(*np.subtract(best.centre, wanted.centre)[:2]) <= 5)
     assert hit >= 3
     assert any("Out of fold" in sentence for sentence in fitted.card["sentences"])
+
+
+def test_filters_give_a_second_opinion_where_it_helps(tmp_path: Path) -> None:
+    """A network of five steps knows nothing; the filters find balls."""
+    cohort = cohort_of(tmp_path, (64, 72, 1), 24)
+    plan = first_plan([(case, LESION.places(case)) for case in cohort.cases], 2, "cpu", 1)
+    fitted = fit(cohort, tmp_path, plan=replace(plan, steps=5, filters=True).as_json())
+    said = " ".join(fitted.card["sentences"])
+    assert "hand-designed filters alone: sensitivity" in said and "both together: sensitivity" in said
+    assert fitted.card["second_opinion"]["slope"] > 0 and "filters/grader.npz" in fitted.files
+    with pytest.raises(BundleError, match="filters are missing"):
+        loaded(fitted, tmp_path / "model")
+    model = load_model(tmp_path / "model", 1)
+    case = lesion_case(103, (64, 72, 1), 1)
+    answer = model.predict(case.images)
+    best, wanted = answer.findings[0].place, case.findings[0].place
+    assert isinstance(best, Box) and isinstance(wanted, Point)
+    assert np.hypot(*np.subtract(best.centre, wanted.centre)[:2]) <= 5
+    scores = [finding.score for finding in answer.findings]
+    assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] <= scores[0] <= 1
+    (tmp_path / "model" / "filters" / "grader.npz").write_bytes(b"cut")
+    with pytest.raises(BundleError):
+        load_model(tmp_path / "model", 1)
+
+
+def test_filters_are_not_asked_where_they_take_too_long_or_see_too_few_lesions(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path, (64, 72, 1), 14)
+    asked = (cohort, cohort.cases, LESION, (), 0)
+    assert FilterStudy.of(*asked, math.inf) is not None
+    assert FilterStudy.of(*asked, 1e-6) is None
+    few = replace(cohort, cases=cohort.cases[:6])
+    assert FilterStudy.of(few, few.cases, LESION, (), 0, math.inf) is None
+
+
+def test_a_patient_is_never_asked_about_by_filters_that_know_it(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path, (64, 72, 1), 24)
+    study = FilterStudy.of(cohort, cohort.cases, LESION, (), 0, math.inf)
+    assert study is not None
+    groups = [{f"p{n}" for n in range(12) if n % 2 == side} for side in (0, 1)]
+    filters = study.ask(cohort, (), groups)
+    assert filters is not None and set(filters.marks) == {f"i{n}" for n in range(24)}
+    without = study.rival.learned(study.examination, cohort, (), without=groups[0])
+    assert set(without.card["patients_seen"]) == {seen_hash(patient) for patient in groups[1]}
+    item = next(item for item in study.examination.images if item.patient == "p0")
+    assert filters.marks[item.proposed.image] == without.marks(item.proposed)
 
 
 def test_planes_start_from_photographs_where_there_is_time(tmp_path: Path) -> None:

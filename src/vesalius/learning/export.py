@@ -154,7 +154,8 @@ def _graph(
             dynamo=False, opset_version=_OPSET,
             input_names=["image"], output_names=list(names),
             dynamic_axes={name: dict(free) for name, free in axes.items()},
-            do_constant_folding=True,
+            # As it stands: normalisation folded into weights here would be rounded to float16 once more.
+            do_constant_folding=True, training=torch.onnx.TrainingMode.PRESERVE,
         )  # fmt: skip
     model: onnx.ModelProto = onnx.load_model_from_string(buffer.getvalue())
     return model
