@@ -159,6 +159,9 @@ def test_trees_answer_as_scikit_learn_does() -> None:
     assert trees.scores(features) == pytest.approx(model.decision_function(features))
     again = Trees.from_arrays(trees.arrays())
     assert (again.scores(features) == trees.scores(features)).all()
+    for name, value in (("left", 10**6), ("feature", -1), ("root", -2), ("depth", 1000)):
+        with pytest.raises(ValueError, match="nowhere"):
+            Trees.from_arrays({**trees.arrays(), name: np.full_like(trees.arrays()[name], value)})
     number, middle = boosted_number(features, features[:, 2] * 3, FEW, 3)
     other = GradientBoostingRegressor(n_estimators=20, init="zero", random_state=3, loss="huber", **options)
     other.fit(features, features[:, 2] * 3 - middle)

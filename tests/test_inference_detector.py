@@ -10,14 +10,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vesalius.core.errors import BundleError, UnusableInput
-from vesalius.core.finding import Box
+from vesalius.core.finding import Box, Finding
 from vesalius.core.grid import Grid
 from vesalius.core.image import Image, Kind
-from vesalius.imaging.contrast import ViewRecipe
-from vesalius.inference.candidates import candidates, with_points
+from vesalius.imaging.contrast import ViewRecipe, view
+from vesalius.inference.candidates import Candidates, candidates, with_points
 from vesalius.inference.detector import Detector
 from vesalius.inference.heat import HeatGeometry, heat_map
 from vesalius.inference.second_look import FEATURES, SecondLook, features
+from vesalius.inference.second_opinion import SecondOpinion, joined, marks_of
 from vesalius.store.bundle import open_bundle, write_bundle
 
 DEPTH = 5
@@ -191,3 +192,49 @@ def test_tiles_cover_every_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert heat.shape == (1, 151, 65, 1)
     expected = 1 / (1 + np.exp(-(array[0, :300:2, ::2] + array[0, 1::2, 1::2])))
     np.testing.assert_allclose(heat[0, :150], expected, rtol=1e-4)
+
+
+def marked(*rows: tuple[float, float, float, float]) -> Candidates:
+    """Candidates of (i, j, size, score)."""
+    table = np.array(rows, float).reshape(-1, 4)
+    flat = np.zeros(len(table))
+    sizes = np.repeat(table[:, 2:3], 3, axis=1)
+    return Candidates(np.stack([table[:, 0], table[:, 1], flat], 1), sizes, table[:, 3])
+
+
+def test_a_mark_goes_to_the_best_candidate_in_its_box_or_stands_alone() -> None:
+    found = marked((10, 10, 8, 0.5), (13, 10, 8, 0.8), (60, 60, 8, 0.9))
+    every, total = joined(found, found.heat, marked((11, 10, 12, 0.7), (90, 20, 12, 0.6)))
+    assert every.centres[:, 0].tolist() == [10, 13, 60, 90]
+    odds = {share: float(np.log(share / (1 - share))) for share in (0.5, 0.6, 0.7, 0.8, 0.9)}
+    assert total == pytest.approx([odds[0.5] - 6, odds[0.8] + odds[0.7], odds[0.9] - 6, odds[0.6] - 6])
+
+
+def test_no_marks_change_no_order_and_marks_alone_keep_theirs() -> None:
+    found = marked((10, 10, 8, 0.9), (30, 10, 8, 1.0), (60, 60, 8, 0.0))
+    every, total = joined(found, found.heat, marked())
+    assert len(every) == 3 and np.argsort(-total).tolist() == [1, 0, 2] and np.isfinite(total).all()
+    alone, total = joined(marked(), np.zeros(0), found)
+    assert alone.centres.tolist() == found.centres.tolist() and np.argsort(-total).tolist() == [1, 0, 2]
+
+
+def test_marks_lie_in_the_view_as_in_the_image() -> None:
+    image = image_of(spots((64, 96), (20, 70)))
+    seen = view(image, ViewRecipe((2.0, 2.0, 1.0), 1, False))
+    findings = [
+        Finding("spot", 0.7, Box("i", (20.0, 70.0, 0.0), (8.0, 6.0, 1.0))),
+        Finding("other", 0.9, Box("i", (1.0, 1.0, 0.0), (8.0, 6.0, 1.0))),
+    ]
+    marks = marks_of(findings, "spot", seen)
+    assert marks.heat.tolist() == [0.7] and marks.sizes[0, :2].tolist() == [4, 3]
+    assert seen.to_source(marks.centres[0], marks.sizes[0])[0] == pytest.approx((20, 70, 0))
+    assert len(marks_of([], "spot", seen)) == 0
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"slope": 0.0, "bias": 1.0}, {"slope": "x", "bias": 1.0}, {"slope": 1.0, "bias": np.nan}]
+)
+def test_a_damaged_second_opinion_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(BundleError):
+        SecondOpinion.from_json(data)
+    assert SecondOpinion.from_json(SecondOpinion(0.5, -1.0).as_json()) == SecondOpinion(0.5, -1.0)
