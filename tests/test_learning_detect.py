@@ -128,18 +128,22 @@ def test_filters_give_a_second_opinion_where_it_helps(tmp_path: Path) -> None:
         load_model(tmp_path / "model", 1)
 
 
+def study_of(cohort: Cohort, budget: float = math.inf) -> FilterStudy | None:
+    settings = FitSettings(minutes=1.0, inputs=())
+    return FilterStudy.of(cohort, cohort.cases, LESION, settings, budget, Silent())
+
+
 def test_filters_are_not_asked_where_they_take_too_long_or_see_too_few_lesions(tmp_path: Path) -> None:
     cohort = cohort_of(tmp_path, (64, 72, 1), 14)
-    asked = (cohort, cohort.cases, LESION, (), 0)
-    assert FilterStudy.of(*asked, math.inf) is not None
-    assert FilterStudy.of(*asked, 1e-6) is None
+    assert study_of(cohort) is not None
+    assert study_of(cohort, 1e-6) is None
     few = replace(cohort, cases=cohort.cases[:6])
-    assert FilterStudy.of(few, few.cases, LESION, (), 0, math.inf) is None
+    assert study_of(few) is None
 
 
 def test_a_patient_is_never_asked_about_by_filters_that_know_it(tmp_path: Path) -> None:
     cohort = cohort_of(tmp_path, (64, 72, 1), 24)
-    study = FilterStudy.of(cohort, cohort.cases, LESION, (), 0, math.inf)
+    study = study_of(cohort)
     assert study is not None
     groups = [{f"p{n}" for n in range(12) if n % 2 == side} for side in (0, 1)]
     filters = study.ask(cohort, (), groups)

@@ -23,6 +23,7 @@ from vesalius.core.finding import Box
 from vesalius.core.grid import Array, FloatArray
 from vesalius.core.identity import seen_hash
 from vesalius.core.image import Image
+from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY
 from vesalius.measures.target import Target
 
@@ -128,12 +129,15 @@ class FilterRival:
         assert examination is not None  # no limit of time was given
         return self.learned(examination, cohort, inputs)
 
-    def examine(self, cases: Sequence[Case], inputs: Sequence[str], seconds: float = math.inf) -> Examination | None:
+    def examine(
+        self, cases: Sequence[Case], inputs: Sequence[str], seconds: float = math.inf, progress: Progress | None = None
+    ) -> Examination | None:
         """Look at training images with every filter: what takes the time of a fit.
 
         Args:
             cases, inputs: as for `fit`.
             seconds: after a few images it is given up if it would take longer.
+            progress: shows how far it is.
 
         Returns:
             None where it was given up.
@@ -144,7 +148,8 @@ class FilterRival:
         images = _looked_over(self.target, cases, inputs)
         plan = _planned(images, self.settings)
         began, found = time.monotonic(), []
-        for number, (image, patient, places) in enumerate(images):
+        shown = (progress or Silent()).track(images, "asking hand-designed filters", total=len(images))
+        for number, (image, patient, places) in enumerate(shown):
             if number in _TIMED_AT and (time.monotonic() - began) / number * len(images) > seconds:
                 return None
             try:

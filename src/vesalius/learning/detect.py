@@ -28,7 +28,7 @@ from vesalius.inference.second_look import features
 from vesalius.inference.second_opinion import marks_of
 from vesalius.learning.classify_weights import shipped_json
 from vesalius.learning.detect_data import LesionPatches, LookedOver, Places, look_over
-from vesalius.learning.detect_judge import Judged, Verdict, fit_verdict
+from vesalius.learning.detect_judge import Judged, Scoring, fit_scoring
 from vesalius.learning.detect_lesson import DetectionLesson, runner
 from vesalius.learning.detect_opinion import Filters, FilterStudy
 from vesalius.learning.detect_plan import DetectPlan, first_plan, with_photographs
@@ -96,7 +96,7 @@ def fit_detection(
     study = None
     if plan.filters or (not planned and plan.folds > 1):
         budget = math.inf if planned else 60 * settings.minutes
-        study = FilterStudy.of(cohort, train_cases, question, settings.inputs, settings.seed, budget)
+        study = FilterStudy.of(cohort, train_cases, question, settings, budget, progress)
     if not planned:
         end = deadline if study is None else deadline - study.seconds(plan.folds)
         plan = _chosen(replace(plan, filters=study is not None), images, classes, settings, end)
@@ -134,14 +134,14 @@ def fit_detection(
         averages.append(average)
         states.append(state)
     plan = replace(plan, turns=tuple(tuple(state.turns) for state in states))
-    verdict = _judged(averages, parts, plan, question, filters, settings.seed, progress)
-    return _finished(averages, plan, verdict, filters, states, classes, images, settings, left_out)
+    scoring = _judged(averages, parts, plan, question, filters, settings.seed, progress)
+    return _finished(averages, plan, scoring, filters, states, classes, images, settings, left_out)
 
 
 def _finished(
     averages: Sequence[nn.Module],
     plan: DetectPlan,
-    verdict: Verdict,
+    scoring: Scoring,
     filters: Filters | None,
     states: Sequence[State],
     classes: int,
@@ -157,9 +157,9 @@ def _finished(
     small = {axis: f"{name}_heat" if axis else name for axis, name in free.items()}
     files = export_module(whole, image, {"image": free, "heat": small, "size": small})
     opinion = None
-    if verdict.opinion is not None and filters is not None:
+    if scoring.opinion is not None and filters is not None:
         entry, more = in_bundle(filters.model)
-        opinion, files = {**verdict.opinion.as_json(), "filters": entry}, files | more
+        opinion, files = {**scoring.opinion.as_json(), "filters": entry}, files | more
     minutes = sum(state.seconds for state in states) / 60
     lesions = sum(len(item.classes) for item in images)
     spacing = list(plan.view.spacing)
@@ -172,12 +172,12 @@ def _finished(
             "patch": list(plan.patch), "stride": list(plan.stride), "multiple": list(plan.multiple),
             "mirror_axes": list(plan.augmentation.mirror_axes), "outputs": ["heat", "size"],
         },
-        "second_look": None if verdict.look is None else verdict.look.as_json(), "second_opinion": opinion,
+        "second_look": None if scoring.look is None else scoring.look.as_json(), "second_opinion": opinion,
         "plan": plan.as_json(), "versions": versions(),
         **({"start": shipped_json()} if plan.pretrained else {}),
         "sentences": [
             f"{len(images)} images that were looked over, with {lesions} lesions.", *left_out, *plan.sentences(),
-            f"Trained {sum(state.step for state in states)} steps in {minutes:.1f} minutes.", *verdict.said,
+            f"Trained {sum(state.step for state in states)} steps in {minutes:.1f} minutes.", *scoring.said,
         ],
     }  # fmt: skip
     return Fitted(files, card, training_curve(states, "heat + sizes"))
@@ -304,11 +304,11 @@ def _judged(
     filters: Filters | None,
     seed: int,
     progress: Progress,
-) -> Verdict:
+) -> Scoring:
     """How candidates are judged, fitted on those that networks found in patients they never saw."""
     work = [(network, image) for network, (_, inner) in zip(averages, parts, strict=True) for image in inner]
     if not work:
-        return Verdict(None, None, ("There were too few patients with lesions to look at any out of fold.",))
+        return Scoring(None, None, ("There were too few patients with lesions to look at any out of fold.",))
     geometry = HeatGeometry(plan.stride, plan.multiple, plan.augmentation.mirror_axes)
     judged = []
     for network, image in progress.track(work, "looking at cases out of fold", total=len(work)):
@@ -320,7 +320,7 @@ def _judged(
             table = features(image.array, heat[of_class], found, plan.stride)
             marks = None if filters is None else marks_of(said, name, image.seen)
             judged.append(Judged(image, of_class, found, table, marks))
-    return fit_verdict(judged, seed)
+    return fit_scoring(judged, seed)
 
 
 def _spent(work: Path) -> float:

@@ -1,4 +1,4 @@
-"""Fit the second look on out-of-fold candidates, and keep it only where it helps there."""
+"""Fit what scores candidates - the second look, the second opinion - out of fold, and keep only what helps there."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How candidates will be judged.
+class Scoring:
+    """How candidates are scored.
 
     Args:
         look: what the network and the image say of them; None for the bare heat.
@@ -64,12 +64,12 @@ class Verdict:
     said: tuple[str, ...]
 
 
-def fit_verdict(judged: Sequence[Judged], seed: int) -> Verdict:
+def fit_scoring(judged: Sequence[Judged], seed: int) -> Scoring:
     """What does best on patients that it was not fitted on."""
     truth = np.concatenate([item.hit.any(1) for item in judged])
     lesions = int(sum(item.hit.any(0).sum() for item in judged))
     if truth.all() or not truth.any():
-        return Verdict(None, None, ("The candidates are scored by the heat alone: there was nothing to learn from.",))
+        return Scoring(None, None, ("The candidates are scored by the heat alone: there was nothing to learn from.",))
     ways: dict[str, Fit] = {"the heat alone": heat_only}
     if lesions >= _LEAST_HITS:
         ways |= {
@@ -88,7 +88,7 @@ def fit_verdict(judged: Sequence[Judged], seed: int) -> Verdict:
     if lesions >= _LEAST_HITS and all(item.marks is not None for item in judged):
         opinion, more = _fit_opinion(judged, outside[best], measured[best])
         said += more
-    return Verdict(ways[best](table, truth), opinion, tuple(said))
+    return Scoring(ways[best](table, truth), opinion, tuple(said))
 
 
 def _fit_opinion(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -12,6 +11,8 @@ from vesalius.core.case import Case
 from vesalius.core.cohort import Cohort
 from vesalius.core.errors import UnusableInput
 from vesalius.core.finding import Finding
+from vesalius.core.progress import Progress
+from vesalius.learning.study import FitSettings
 from vesalius.measures.target import Target
 
 _SHARE = 0.08  # of the budget, at most, goes into looking at images
@@ -46,20 +47,25 @@ class FilterStudy:
 
     @classmethod
     def of(
-        cls, cohort: Cohort, cases: Sequence[Case], question: Target, inputs: Sequence[str], seed: int, budget: float
+        cls,
+        cohort: Cohort,
+        cases: Sequence[Case],
+        question: Target,
+        settings: FitSettings,
+        budget: float,
+        progress: Progress,
     ) -> FilterStudy | None:
         """Look at all images; None where there are too few lesions, or where it would take too long.
 
         Args:
-            cohort, cases, question, inputs: as for the fit.
-            seed: of what is learned.
+            cohort, cases, question, settings, progress: as for the fit.
             budget: seconds of the whole fit; infinite where a stored plan asks for the filters.
         """
         if sum(len(lesions) for case in cases for lesions in question.places(case).values()) < _LEAST_LESIONS:
             return None
-        rival = detection_rival(cohort, question, seed)
+        rival = detection_rival(cohort, question, settings.seed)
         try:
-            examination = rival.examine(cases, inputs, _SHARE * budget if math.isfinite(budget) else budget)
+            examination = rival.examine(cases, settings.inputs, _SHARE * budget, progress)
         except UnusableInput:
             return None
         return None if examination is None else cls(rival, examination)
