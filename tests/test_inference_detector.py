@@ -206,6 +206,7 @@ def test_a_mark_goes_to_the_best_candidate_in_its_box_or_stands_alone() -> None:
     found = marked((10, 10, 8, 0.5), (13, 10, 8, 0.8), (60, 60, 8, 0.9))
     every, total = joined(found, found.heat, marked((11, 10, 12, 0.7), (90, 20, 12, 0.6)))
     assert every.centres[:, 0].tolist() == [10, 13, 60, 90]
+    assert every.sizes[:, 0] == pytest.approx([8, 96**0.5, 8, 12])
     odds = {share: float(np.log(share / (1 - share))) for share in (0.5, 0.6, 0.7, 0.8, 0.9)}
     assert total == pytest.approx([odds[0.5] - 6, odds[0.8] + odds[0.7], odds[0.9] - 6, odds[0.6] - 6])
 

@@ -1,7 +1,8 @@
 """A second opinion on each candidate: what hand-designed filters say of the same image.
 
 Filters and networks miss different lesions, so that both together find more. Each mark of the filters goes to the
-best of the network's candidates within its box, or becomes a candidate of its own; the log odds of both are added.
+best of the network's candidates within its box, or becomes a candidate of its own; the log odds of both are added,
+and a candidate that both have seen gets the geometric mean of their sizes.
 """
 
 from __future__ import annotations
@@ -82,18 +83,20 @@ def joined(found: Candidates, scores: Array, marks: Candidates) -> tuple[Candida
         Candidates, and the sum (n,) of both log odds of each.
     """
     own, theirs = _log_odds(scores), _log_odds(marks.heat)
-    opinion = np.full(len(found), _FLOOR)
+    opinion, sizes = np.full(len(found), _FLOOR), found.sizes.copy()
     alone = []
     for number, (centre, size) in enumerate(zip(marks.centres, marks.sizes, strict=True)):
         away = np.square((found.centres - centre) / np.maximum(size / 2, 1.0)).sum(1)
         within = np.flatnonzero(away < 1.0)
         if len(within):
             best = within[np.argmax(own[within])]
-            opinion[best] = max(opinion[best], theirs[number])
+            if theirs[number] > opinion[best]:
+                opinion[best] = theirs[number]
+                sizes[best] = np.sqrt(found.sizes[best] * size)
         else:
             alone.append(number)
     every = Candidates(
-        np.concatenate([found.centres, marks.centres[alone]]), np.concatenate([found.sizes, marks.sizes[alone]]),
+        np.concatenate([found.centres, marks.centres[alone]]), np.concatenate([sizes, marks.sizes[alone]]),
         np.concatenate([found.heat, np.zeros(len(alone))]),
     )  # fmt: skip
     least = min(_FLOOR, float(own.min())) if len(own) else _FLOOR
