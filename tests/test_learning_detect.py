@@ -123,6 +123,9 @@ def test_filters_give_a_second_opinion_where_it_helps(tmp_path: Path) -> None:
     assert np.hypot(*np.subtract(best.centre, wanted.centre)[:2]) <= 5
     scores = [finding.score for finding in answer.findings]
     assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] <= scores[0] <= 1
+    damaged = {**model.card, "second_opinion": {"slope": 1.0, "bias": 0.0}}
+    with pytest.raises(BundleError, match="filters cannot be read"):
+        load_model(write_bundle(tmp_path / "damaged", fitted.files, damaged), 1)
     (tmp_path / "model" / "filters" / "grader.npz").write_bytes(b"cut")
     with pytest.raises(BundleError):
         load_model(tmp_path / "model", 1)

@@ -149,13 +149,18 @@ def in_bundle(model: FilterModel) -> tuple[dict[str, Any], dict[str, bytes]]:
     return {"values": kept.values, "files": sorted(kept.files)}, files
 
 
-def from_bundle(bundle: Bundle, entry: Mapping[str, Any]) -> FilterModel:
+def from_bundle(bundle: Bundle, opinion: Mapping[str, Any]) -> FilterModel:
     """The model that `in_bundle` wrote; it answers exactly alike.
+
+    Args:
+        bundle: verified.
+        opinion: of its card, with that entry as "filters".
 
     Raises:
         BundleError: it cannot be read.
     """
     try:
+        entry = opinion["filters"]
         files = {str(name): bundle.path(f"{_FOLDER}/{name}.npz").read_bytes() for name in entry["files"]}
         return FilterModel.from_kept(Kept(FilterModel.kind, entry["values"], files))
     except (StoreError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:

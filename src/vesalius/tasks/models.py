@@ -63,7 +63,7 @@ def load_model(model: str | Path | Bundle, threads: int | None = None) -> Bundle
         from vesalius.inference.detector import Detector
 
         opinion = bundle.card.get("second_opinion")
-        return Detector(bundle, threads, from_bundle(bundle, opinion["filters"]) if opinion else None)
+        return Detector(bundle, threads, from_bundle(bundle, opinion) if opinion else None)
     if task == "clustering":
         from vesalius.classical.clusters.model import ClusterModel
 
