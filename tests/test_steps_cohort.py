@@ -209,7 +209,7 @@ def test_show_counts_draws_and_matches_sources(made):
 
 
 def test_a_kill_in_the_middle_loses_nothing_and_the_next_run_finishes(tmp_path):
-    images, _ = study(tmp_path / "in", cases=40, shape=(40, 48, 36))
+    images, _ = study(tmp_path / "in", cases=160, shape=(40, 48, 36))
     command = [sys.executable, "-m", "vesalius", "ingest", str(images), "--into", str(tmp_path / "study"), "--quiet"]
     process = subprocess.Popen(command)
     database = tmp_path / "study" / "cohort.sqlite"
@@ -221,10 +221,10 @@ def test_a_kill_in_the_middle_loses_nothing_and_the_next_run_finishes(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     before = len(vs.open_cohort(tmp_path / "study"))
-    assert 0 < before < 40
+    assert 0 < before < 160
     assert sqlite3.connect(database).execute("PRAGMA integrity_check").fetchone() == ("ok",)
     cohort = vs.ingest(images, into=tmp_path / "study")
-    assert len(cohort) == 40
+    assert len(cohort) == 160
     assert not list((tmp_path / "study" / "images").glob("*/.new-*"))
     for case in cohort.cases[:5]:
         assert case.images[0].read().shape == (1, 40, 48, 36)
