@@ -27,7 +27,7 @@ def make(folder: Path, patients: int = 10) -> None:
     new_scans/patient_90/T1       one more patient
     images/case_00.nii.gz …       plain NIfTI, with labels/ and patients.csv beside
     films/round/film_00.png …     planes with a spot each or none, in folders by its shape; films.csv and spots.csv
-    new_films/film_90.png …       two more
+    new_films/film_90.png …       two more, of one patient: new_films.csv
     """
     for number in range(1, patients + 1):
         _write_patient(folder / "scans", folder / "masks", number)
@@ -46,17 +46,18 @@ def make(folder: Path, patients: int = 10) -> None:
 
 def _write_films(folder: Path, films: int = 60) -> None:
     shapes = ("round", "long", "none")
-    tables = [["input", "patient", "shape"]], [["input", "class", "x", "y", "width", "height"]]
+    tables = [["input", "patient", "shape"]], [["input", "class", "x", "y", "width", "height"]], [["input", "patient"]]
     for number in [*range(films), 90, 91]:
         shape = shapes[number % 3]
         name = f"film_{number:02d}"
         place = folder / "new_films" if number >= 90 else folder / "films" / shape
         x, y = _write_film(place / f"{name}.png", shape, number)
         if number >= 90:
-            continue  # nothing is known of new ones
+            tables[2].append([name, "F45"])
+            continue  # no more is known of new ones
         tables[0].append([name, f"F{number // 2}", shape])
         tables[1].append([name, *([] if shape == "none" else ["spot", x, y, 12, 12])])
-    for table, rows in zip(("films.csv", "spots.csv"), tables, strict=True):
+    for table, rows in zip(("films.csv", "spots.csv", "new_films.csv"), tables, strict=True):
         with (folder / table).open("w", newline="") as file:
             csv.writer(file).writerows(rows)
 

@@ -127,7 +127,15 @@ def test_own_rules_come_in_order_and_may_ask_for_absence() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["rule = 3", "[[rule]]\nX = 'a'", "[[rule]]\nrole='a'\nX='('", "[[rule]]\nrole='a'\nX=3", "no toml", "[x]\ny=1"],
+    [
+        "[[rule]]\nrole='{Name}'",
+        "rule = 3",
+        "[[rule]]\nX = 'a'",
+        "[[rule]]\nrole='a'\nX='('",
+        "[[rule]]\nrole='a'\nX=3",
+        "no toml",
+        "[x]\ny=1",
+    ],
 )
 def test_broken_rules_are_said(text: str) -> None:
     with pytest.raises(UsageError):

@@ -18,13 +18,14 @@ from vesalius.core.identity import seen_hash  # noqa: E402
 from vesalius.core.image import Image, Kind  # noqa: E402
 from vesalius.core.progress import Silent  # noqa: E402
 from vesalius.core.protocols import Fitted  # noqa: E402
-from vesalius.imaging.contrast import ViewRecipe, view  # noqa: E402
+from vesalius.imaging.contrast import View, ViewRecipe, view  # noqa: E402
+from vesalius.inference.candidates import Candidates  # noqa: E402
 from vesalius.inference.detector import Detector  # noqa: E402
 from vesalius.inference.heat import HeatGeometry, heat_map  # noqa: E402
 from vesalius.inference.second_look import FEATURES, SecondLook  # noqa: E402
 from vesalius.learning.detect import fit_detection  # noqa: E402
-from vesalius.learning.detect_data import LesionPatches, look_over, target_of  # noqa: E402
-from vesalius.learning.detect_judge import with_trees  # noqa: E402
+from vesalius.learning.detect_data import LesionPatches, LookedOver, look_over, target_of  # noqa: E402
+from vesalius.learning.detect_judge import Judged, fit_scoring, with_trees  # noqa: E402
 from vesalius.learning.detect_lesson import detection_loss, runner  # noqa: E402
 from vesalius.learning.detect_opinion import FilterStudy  # noqa: E402
 from vesalius.learning.detect_plan import DetectPlan, first_plan, with_photographs  # noqa: E402
@@ -126,6 +127,13 @@ def test_filters_give_a_second_opinion_where_it_helps(tmp_path: Path) -> None:
     damaged = {**model.card, "second_opinion": {"slope": 1.0, "bias": 0.0}}
     with pytest.raises(BundleError, match="filters cannot be read"):
         load_model(write_bundle(tmp_path / "damaged", fitted.files, damaged), 1)
+    opinion = model.card["second_opinion"]
+    for change in ({"plan": {}}, {"plan": {"side": 1e9, "radii": [0.1], "dark": False}}, {"classes": [{}]}):
+        values = opinion["filters"]["values"]
+        entry = {**opinion["filters"], "values": {**values, "card": {**values["card"], **change}}}
+        damaged = {**model.card, "second_opinion": {**opinion, "filters": entry}}
+        with pytest.raises(BundleError, match="filters cannot be read"):
+            load_model(write_bundle(tmp_path / "damaged", fitted.files, damaged), 1)
     (tmp_path / "model" / "filters" / "grader.npz").write_bytes(b"cut")
     with pytest.raises(BundleError):
         load_model(tmp_path / "model", 1)
@@ -298,3 +306,41 @@ def test_a_view_and_back() -> None:
     place, size = seen.to_view((10.0, 20.0, 5.0), (4.0, 5.0, 6.0))
     centre, back = seen.to_source(place, size)
     assert centre == pytest.approx((10.0, 20.0, 5.0)) and back == pytest.approx((4.0, 5.0, 6.0))
+
+
+def both_breasts(number: int, symmetric: bool) -> list[Judged]:
+    """A case's two mammograms: marks at three places in either breast, and in every third one a lesion of its own."""
+    rng = np.random.default_rng(number)
+    body = np.ones((5, 64, 80, 1), np.float32)
+    grid = Grid((64, 80, 1), np.eye(4), None, False, "pixel")
+    places = np.array([[20.0, 20.0, 0.0], [20.0, 60.0, 0.0], [50.0, 40.0, 0.0]])
+    none = np.zeros((0, 3))
+    made = []
+    for side, role in enumerate(("MLO-L", "MLO-R")):
+        sick = side == 0 and number % 3 == 0
+        lesion = np.array([[30.0, 40.0, 0.0]]) if sick else none
+        seen = View(body, (1.0, 1.0, 1.0), False, grid, breast=True)
+        image = LookedOver(f"c{number}", f"p{number}", f"i{number}-{side}", role, seen, np.zeros(len(lesion), int),
+                           lesion, np.full((len(lesion), 3), 10.0), places)  # fmt: skip
+        own = places if symmetric else places[[number % 3]] if side == 0 else none
+        centres = np.concatenate([own, lesion])
+        heat = np.sort(rng.uniform(0.4, 0.6, len(centres)))
+        table = np.zeros((len(centres), len(FEATURES)))
+        table[:, 0] = np.log(heat / (1 - heat))
+        made.append(Judged(image, 0, Candidates(centres, np.full((len(centres), 3), 10.0), heat), table))
+    return made
+
+
+def test_the_opposite_breast_counts_where_it_helps() -> None:
+    helped = fit_scoring([item for n in range(60) for item in both_breasts(n, True)], 0)
+    assert helped.others is not None and helped.said[-1] == "The other views count."
+    assert helped.others.weights[1] < 0  # what both breasts show is normal
+    alone = [item for n in range(60) for item in both_breasts(n, True)[:1]]
+    assert fit_scoring(alone, 0).others is None
+    assert not any("opposite" in said for said in fit_scoring(alone, 0).said)
+
+
+def test_the_opposite_breast_does_not_count_where_it_says_nothing() -> None:
+    """Marks that no other image has anything to say of keep their order."""
+    scoring = fit_scoring([item for n in range(60) for item in both_breasts(n, False)], 0)
+    assert scoring.others is None and scoring.said[-1].startswith("The other views do not count")

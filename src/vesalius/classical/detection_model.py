@@ -23,6 +23,7 @@ from vesalius.store.bundle import Bundle
 
 _LIMIT = float(np.log(3.0))  # of the logarithm of a lesion's size over its candidate's
 _FOLDER = "filters"  # of a bundle
+_MOST_SIDE = 1 << 13  # pixels that a bundle's filters may look at along the longer edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +163,13 @@ def from_bundle(bundle: Bundle, opinion: Mapping[str, Any]) -> FilterModel:
     try:
         entry = opinion["filters"]
         files = {str(name): bundle.path(f"{_FOLDER}/{name}.npz").read_bytes() for name in entry["files"]}
-        return FilterModel.from_kept(Kept(FilterModel.kind, entry["values"], files))
+        model = FilterModel.from_kept(Kept(FilterModel.kind, entry["values"], files))
+        plan, parameters = model.card["plan"], model.card["parameters"]
+        numbers = [plan["side"], *plan["radii"], plan["dark"], parameters["overlap"], parameters["most"]]
+        if not plan["radii"] or not 1 <= int(plan["side"]) <= _MOST_SIDE or not np.isfinite(numbers).all():
+            raise ValueError("no plan")
+        if any(not isinstance(entry["name"], str) for entry in model.card["classes"]):
+            raise ValueError("no names")
+        return model
     except (StoreError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError("The bundle's filters cannot be read.", remedy="Fit again.", file=bundle.folder) from error

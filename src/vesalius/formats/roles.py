@@ -116,6 +116,8 @@ def _rule(entry: Mapping[str, Any], number: int) -> Rule:
     role = entry.get("role")
     if not isinstance(role, str) or not role.strip():
         raise wrong("has no role")
+    if "{Name}" in role:
+        raise wrong("puts the name of a file, which may identify somebody, into the role")
     patterns: dict[str, str | tuple[float, float]] = {}
     for name, pattern in entry.items():
         if name in _KEYWORDS:
@@ -145,7 +147,7 @@ def _attributes(scan: Scan) -> dict[str, Attribute]:
     text = " ".join(str(attributes[name]) for name in _TEXT if name in attributes)
     if text:
         attributes["Text"] = re.sub(r"[_-]", " ", text)  # so that \b finds the words in t1_mprage_sag
-    return attributes | {"Modality": scan.modality, "Source": scan.source}
+    return attributes | {"Modality": scan.modality, "Source": scan.source, "Name": scan.name}
 
 
 def _as_text(worth: Attribute) -> str:

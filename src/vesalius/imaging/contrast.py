@@ -80,12 +80,14 @@ class View:
         factors: voxels of the source's canonical grid per voxel of the view.
         turned: True where i runs against the canonical grid's.
         grid: the source's own grid.
+        breast: True where a breast was found; its chest wall lies at the low end of i.
     """
 
     array: Float32
     factors: Factors
     turned: bool
     grid: Grid
+    breast: bool = False
 
     def to_view(self, centre: Sequence[float], size: Sequence[float]) -> tuple[Array, Array]:
         """Centre and size (3,) in the view's voxels of a box in the source's own index space."""
@@ -147,7 +149,7 @@ def view(image: Image, recipe: ViewRecipe) -> View:
     array = np.concatenate([small, np.stack([local, fine, _clusters(fine), inside])])
     turned = breast is not None and breast.wall_right
     array = np.ascontiguousarray(array[:, ::-1] if turned else array)
-    return View(array, exact, turned, image.grid)
+    return View(array, exact, turned, image.grid, breast is not None)
 
 
 def _with_channels(array: Array, channels: int) -> Array:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from vesalius.core.errors import BundleError, UnusableInput
 from vesalius.core.finding import Box, Finding
+from vesalius.core.grid import Array
 from vesalius.core.image import Image
 from vesalius.core.protocols import Model, Prediction
-from vesalius.imaging.contrast import ViewRecipe, view
+from vesalius.imaging.contrast import View, ViewRecipe, view
 from vesalius.imaging.resample import Float32
 from vesalius.inference.bundled import BundledNetwork
-from vesalius.inference.candidates import candidates, with_points
+from vesalius.inference.candidates import Candidates, candidates, with_points
 from vesalius.inference.heat import HeatGeometry, heat_map
+from vesalius.inference.other_views import OtherViews, Pose, pose_of, tables_of
 from vesalius.inference.second_look import SecondLook, features
 from vesalius.inference.second_opinion import SecondOpinion, joined, marks_of
 from vesalius.store.bundle import Bundle
 
 _MOST = 10  # findings per image and class
+
+
+@dataclass(frozen=True, eq=False)
+class _LookedAt:
+    """One image with its candidates by class, their scores, and their boxes in the image's own index space."""
+
+    pose: Pose | None
+    marks: list[Candidates]
+    scores: list[Array]
+    boxes: list[list[Box]]
 
 
 class Detector(BundledNetwork):
@@ -44,6 +57,7 @@ class Detector(BundledNetwork):
                 tuple(sorted({int(axis) for axis in network["mirror_axes"]})),
             )  # fmt: skip
             look, opinion = bundle.card.get("second_look"), bundle.card.get("second_opinion")
+            others = bundle.card.get("other_views")
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError("The card's network cannot be read.", remedy="Fit again.", file=bundle.folder) from error
         sizes = (*self._geometry.stride, *self._geometry.multiple)
@@ -51,6 +65,7 @@ class Detector(BundledNetwork):
             raise BundleError("The card's network makes no sense.", remedy="Fit again.", file=bundle.folder)
         self._look = SecondLook.from_json(look) if look else None
         self._opinion = SecondOpinion.from_json(opinion) if opinion else None
+        self._others = OtherViews.from_json(others) if others else None
         self._filters = filters
         if self._opinion is not None and filters is None:
             raise BundleError("The card's filters are missing.", remedy="Open it with load_model.", file=bundle.folder)
@@ -70,23 +85,34 @@ class Detector(BundledNetwork):
         Raises:
             UnusableInput: none of the images can be used.
         """
-        found: list[Finding] = []
-        seen: list[str] = []
+        looked: dict[str, _LookedAt] = {}
         aside: dict[str, str] = {}
         for image in images:
             try:
-                found += self._findings(image)
-                seen.append(image.id)
+                looked[image.id] = self._look_at(image)
             except UnusableInput as error:
                 if len(images) == 1:
                     raise
                 aside[image.id] = error.what
-        if not seen:
+        if not looked:
             raise UnusableInput("None of the case's images can be used.", remedy="; ".join(sorted(set(aside.values()))))
+        found = [finding for number in range(len(self._names)) for finding in self._of_class(number, looked.values())]
         found.sort(key=lambda finding: -finding.score)
-        return Prediction(findings=tuple(found), details={"images": seen, "aside": aside})
+        return Prediction(findings=tuple(found), details={"images": list(looked), "aside": aside})
 
-    def _findings(self, image: Image) -> list[Finding]:
+    def _of_class(self, number: int, looked: Collection[_LookedAt]) -> list[Finding]:
+        """The surest of one class on each image of a case."""
+        scores = [one.scores[number] for one in looked]
+        if self._others is not None:
+            tables = tables_of([one.pose for one in looked], [one.marks[number] for one in looked], scores)
+            scores = [self._others.scores(table) for table in tables]
+        return [
+            Finding(self._names[number], float(np.clip(score[index], 0, 1)), one.boxes[number][index])
+            for one, score in zip(looked, scores, strict=True)
+            for index in np.argsort(-score, kind="stable")[:_MOST]
+        ]
+
+    def _look_at(self, image: Image) -> _LookedAt:
         if (image.grid.shape[2] == 1) != (self._geometry.stride[2] == 1):
             kind = "planes" if self._geometry.stride[2] == 1 else "volumes"
             raise UnusableInput(f"The model looks at {kind}.", remedy="Give images like those it was fitted on.")
@@ -96,8 +122,8 @@ class Detector(BundledNetwork):
             raise BundleError(
                 f"The network gives {len(heat)} classes; its card names {len(self._names)}.", remedy="Fit again."
             )
-        marks = self._filters.predict([image]).findings if self._opinion and self._filters else ()
-        findings = []
+        said = self._filters.predict([image]).findings if self._opinion and self._filters else ()
+        looked = _LookedAt(pose_of(image.role, seen), [], [], [])
         for name, one in zip(self._names, heat, strict=True):
             found = candidates(one, sizes, self._geometry.stride)
             if self._look is not None:
@@ -106,16 +132,21 @@ class Detector(BundledNetwork):
             if self._look is not None:
                 score = self._look.scores(features(seen.array, one, found, self._geometry.stride))
             if self._opinion is not None:
-                found, total = joined(found, score, marks_of(marks, name, seen))
+                found, total = joined(found, score, marks_of(said, name, seen))
                 score = self._opinion.scores(total)
-            for number in np.argsort(-score, kind="stable")[:_MOST]:
-                centre, size = seen.to_source(found.centres[number], found.sizes[number])
-                findings.append(Finding(name, float(np.clip(score[number], 0, 1)), Box(image.id, centre, size)))
-        return findings
+            looked.marks.append(found)
+            looked.scores.append(score)
+            looked.boxes.append(_boxes(image, seen, found))
+        return looked
 
     def _run(self, batch: Float32) -> tuple[Float32, Float32]:
         heat, size = self._session.run_all(batch)
         return heat, size
+
+
+def _boxes(image: Image, seen: View, found: Candidates) -> list[Box]:
+    placed = [seen.to_source(*each) for each in zip(found.centres, found.sizes, strict=True)]
+    return [Box(image.id, centre, size) for centre, size in placed]
 
 
 def _triple(values: Sequence[int]) -> tuple[int, int, int]:

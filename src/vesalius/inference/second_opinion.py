@@ -19,7 +19,7 @@ from vesalius.core.grid import Array
 from vesalius.imaging.contrast import View
 from vesalius.inference.candidates import Candidates
 
-_FLOOR = -6.0  # log odds of what one of the two has not marked at all
+FLOOR = -6.0  # log odds of what one of the two has not marked at all
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def joined(found: Candidates, scores: Array, marks: Candidates) -> tuple[Candida
     Returns:
         Candidates, and the sum (n,) of both log odds of each.
     """
-    own, theirs = _log_odds(scores), _log_odds(marks.heat)
-    opinion, sizes = np.full(len(found), _FLOOR), found.sizes.copy()
+    own, theirs = log_odds(scores), log_odds(marks.heat)
+    opinion, sizes = np.full(len(found), FLOOR), found.sizes.copy()
     alone = []
     for number, (centre, size) in enumerate(zip(marks.centres, marks.sizes, strict=True)):
         away = np.square((found.centres - centre) / np.maximum(size / 2, 1.0)).sum(1)
@@ -99,11 +99,12 @@ def joined(found: Candidates, scores: Array, marks: Candidates) -> tuple[Candida
         np.concatenate([found.centres, marks.centres[alone]]), np.concatenate([sizes, marks.sizes[alone]]),
         np.concatenate([found.heat, np.zeros(len(alone))]),
     )  # fmt: skip
-    least = min(_FLOOR, float(own.min())) if len(own) else _FLOOR
+    least = min(FLOOR, float(own.min())) if len(own) else FLOOR
     return every, np.concatenate([own + opinion, least + theirs[alone]])
 
 
-def _log_odds(scores: Array) -> Array:
+def log_odds(scores: Array) -> Array:
+    """Of probabilities (n,), those of certainty held finite."""
     kept = np.clip(scores, 1e-6, 1 - 1e-6)
     odds: Array = np.log(kept / (1 - kept))
     return odds

@@ -69,8 +69,8 @@ def fit_detection(
         question: the target, of kind "places".
 
     Returns:
-        The bundle's files; the card's keys `preparation`, `network`, `second_look`, `second_opinion`, `plan`,
-        `versions` and `sentences`; and the curve.
+        The bundle's files; the card's keys `preparation`, `network`, `second_look`, `second_opinion`, `other_views`,
+        `plan`, `versions` and `sentences`; and the curve.
 
     Raises:
         UsageError: there is nothing to learn from, or something is asked that a detector cannot do.
@@ -104,6 +104,7 @@ def fit_detection(
     parts = _folded(images, plan.folds, settings.seed)
     groups = [{item.patient for item in inner} for _, inner in parts]
     filters = study.ask(cohort, settings.inputs, groups) if study is not None and plan.folds > 1 else None
+    plan = replace(plan, filters=filters is not None)
     torch.set_num_threads(plan.threads)
     for sentence in plan.sentences():
         progress.say(sentence)
@@ -173,6 +174,7 @@ def _finished(
             "mirror_axes": list(plan.augmentation.mirror_axes), "outputs": ["heat", "size"],
         },
         "second_look": None if scoring.look is None else scoring.look.as_json(), "second_opinion": opinion,
+        "other_views": None if scoring.others is None else scoring.others.as_json(),
         "plan": plan.as_json(), "versions": versions(),
         **({"start": shipped_json()} if plan.pretrained else {}),
         "sentences": [
@@ -308,7 +310,7 @@ def _judged(
     """How candidates are judged, fitted on those that networks found in patients they never saw."""
     work = [(network, image) for network, (_, inner) in zip(averages, parts, strict=True) for image in inner]
     if not work:
-        return Scoring(None, None, ("There were too few patients with lesions to look at any out of fold.",))
+        return Scoring(None, None, None, ("There were too few patients with lesions to look at any out of fold.",))
     geometry = HeatGeometry(plan.stride, plan.multiple, plan.augmentation.mirror_axes)
     judged = []
     for network, image in progress.track(work, "looking at cases out of fold", total=len(work)):

@@ -43,6 +43,7 @@ class LookedOver:
 
     Args:
         case, patient, image: ids.
+        role: of the image.
         seen: the view; its array (depth, i, j, k) is float16, in memory or memory-mapped.
         classes: (n,) class of each lesion, from 0.
         centres, sizes: (n, 3) of the lesions, voxels of the view.
@@ -52,6 +53,7 @@ class LookedOver:
     case: str
     patient: str
     image: str
+    role: str
     seen: View
     classes: Array
     centres: Array
@@ -115,7 +117,7 @@ def _looked_over(case: Case, image: Image, seen: View, array: Any, lesions: Sequ
     body = body if len(body) else np.arange(seen.array[-1].size)
     body = body[np.linspace(0, len(body) - 1, min(_PLACES, len(body))).astype(int)]
     return LookedOver(
-        case.id, case.patient, image.id, replace(seen, array=array),
+        case.id, case.patient, image.id, image.role, replace(seen, array=array),
         np.array([number for number, _ in lesions], int),
         np.array([centre for centre, _ in boxes]).reshape(-1, 3),
         np.array([size for _, size in boxes]).reshape(-1, 3),

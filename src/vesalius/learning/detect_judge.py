@@ -1,15 +1,19 @@
-"""Fit what scores candidates - the second look, the second opinion - out of fold, and keep only what helps there."""
+"""Fit what scores candidates out of fold, and keep only what helps there.
+
+The second look comes first, then the second opinion, then what the case's other views say.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from vesalius.core.grid import Array
 from vesalius.inference.candidates import Candidates
+from vesalius.inference.other_views import OtherViews, pose_of, tables_of
 from vesalius.inference.second_look import FEATURES, SecondLook
 from vesalius.inference.second_opinion import SecondOpinion, joined
 from vesalius.learning.detect_data import LookedOver
@@ -21,7 +25,13 @@ _LEAST_HITS = 12  # fewer hit lesions cannot carry more than the heat alone
 _STRENGTH = 0.02  # C of the logistic regression: features are many, lesions few
 _TREES = {"n_estimators": 80, "learning_rate": 0.05, "max_depth": 2, "subsample": 0.6, "min_samples_leaf": 20}
 
-Fit = Callable[[Array, Array], SecondLook]
+
+class Scorer(Protocol):
+    """Something that was fitted to a table and what of it hits."""
+
+    def scores(self, table: Array) -> Array:
+        """Probability (n,) of each row."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,62 +66,116 @@ class Scoring:
     Args:
         look: what the network and the image say of them; None for the bare heat.
         opinion: how the filters' marks count; None where they do not help.
+        others: how the case's other views count; None where they do not help.
         said: what was measured, in words.
     """
 
     look: SecondLook | None
     opinion: SecondOpinion | None
+    others: OtherViews | None
     said: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """Candidates and their scores (n,) by classifiers that never saw the patients, from one deal of the patients."""
+
+    items: Sequence[Judged]
+    scores: Sequence[Array]
 
 
 def fit_scoring(judged: Sequence[Judged], seed: int) -> Scoring:
     """What does best on patients that it was not fitted on."""
-    truth = np.concatenate([item.hit.any(1) for item in judged])
+    truth = _hits(judged)
     lesions = int(sum(item.hit.any(0).sum() for item in judged))
     if truth.all() or not truth.any():
-        return Scoring(None, None, ("The candidates are scored by the heat alone: there was nothing to learn from.",))
-    ways: dict[str, Fit] = {"the heat alone": heat_only}
+        nothing = "The candidates are scored by the heat alone: there was nothing to learn from."
+        return Scoring(None, None, None, (nothing,))
+    ways: dict[str, Callable[[Array, Array], SecondLook]] = {"the heat alone": heat_only}
     if lesions >= _LEAST_HITS:
         ways |= {
             "heat and features, regression": lambda table, hit: regression(table, hit),
             "heat and features, regression and trees": lambda table, hit: with_trees(table, hit, seed),
         }
-    outside = {name: [_outside(judged, fit, seed + turn) for turn in range(_REPEATS)] for name, fit in ways.items()}
-    measured = {
-        name: np.mean([sensitivities(judged, scores) for scores in turns], axis=0) for name, turns in outside.items()
+    outside = {
+        name: [Turn(judged, _outside(judged, fit, seed + turn)) for turn in range(_REPEATS)]
+        for name, fit in ways.items()
     }
+    measured = {name: _mean_of(turns) for name, turns in outside.items()}
     best = max(measured, key=lambda name: float(np.mean(measured[name])))
     table = np.concatenate([item.table for item in judged])
     said = [_sentence(name, found) for name, found in measured.items()]
     said.append(f"Candidates are scored by {best}.")
-    opinion = None
+    opinion, others = None, None
+    turns: Sequence[Turn] = outside[best]
     if lesions >= _LEAST_HITS and all(item.marks is not None for item in judged):
-        opinion, more = _fit_opinion(judged, outside[best], measured[best])
-        said += more
-    return Scoring(ways[best](table, truth), opinion, tuple(said))
+        opinion, turns = _fit_opinion(turns, said)
+    if lesions >= _LEAST_HITS:
+        others = _fit_others(turns, seed, said)
+    return Scoring(ways[best](table, truth), opinion, others, tuple(said))
 
 
-def _fit_opinion(
-    judged: Sequence[Judged], turns: Sequence[Sequence[Array]], alone: Array
-) -> tuple[SecondOpinion | None, list[str]]:
-    """How the filters' marks count beside scores that were given out of fold, where they help."""
-    marks = [item.marks for item in judged if item.marks is not None]
-    filters = sensitivities(
-        [replace(item, found=mark) for item, mark in zip(judged, marks, strict=True)], [mark.heat for mark in marks]
-    )
-    together, totals, hits = [], [], []
-    for scores in turns:
-        each = [joined(item.found, score, mark) for item, score, mark in zip(judged, scores, marks, strict=True)]
-        items = [replace(item, found=every) for item, (every, _) in zip(judged, each, strict=True)]
-        together.append(sensitivities(items, [total for _, total in each]))
-        totals.append(np.concatenate([total for _, total in each]))
-        hits.append(np.concatenate([item.hit.any(1) for item in items]))
-    both = np.mean(together, axis=0)
-    said = [_sentence("hand-designed filters alone", filters), _sentence("both together", both)]
-    if float(both.mean()) <= float(alone.mean()):
-        return None, [*said, "The filters' opinion does not count, as it did not help."]
-    slope, bias = _logistic(np.concatenate(totals)[:, None], np.concatenate(hits), 1.0)
-    return SecondOpinion(max(float(slope[0]), 1e-3), bias), [*said, "The filters' opinion counts as much as these."]
+def _fit_opinion(turns: Sequence[Turn], said: list[str]) -> tuple[SecondOpinion | None, Sequence[Turn]]:
+    """How the filters' marks count where they help, and what is found with them; adds to what is said."""
+    marks = [item.marks for item in turns[0].items if item.marks is not None]
+    alone = [replace(item, found=mark) for item, mark in zip(turns[0].items, marks, strict=True)]
+    together = []
+    for turn in turns:
+        ours = zip(turn.items, turn.scores, strict=True)
+        each = [joined(item.found, score, mark) for (item, score), mark in zip(ours, marks, strict=True)]
+        items = [replace(item, found=every) for item, (every, _) in zip(turn.items, each, strict=True)]
+        together.append(Turn(items, [total for _, total in each]))
+    both = _mean_of(together)
+    said.append(_sentence("hand-designed filters alone", sensitivities(alone, [mark.heat for mark in marks])))
+    said.append(_sentence("both together", both))
+    if float(both.mean()) <= float(_mean_of(turns).mean()):
+        said.append("The filters' opinion does not count, as it did not help.")
+        return None, turns
+    said.append("The filters' opinion counts as much as these.")
+    totals = np.concatenate([total for turn in together for total in turn.scores])
+    slope, bias = _logistic(totals[:, None], _hits([item for turn in together for item in turn.items]), 1.0)
+    opinion = SecondOpinion(max(float(slope[0]), 1e-3), bias)
+    return opinion, [Turn(turn.items, [opinion.scores(total) for total in turn.scores]) for turn in together]
+
+
+def _fit_others(turns: Sequence[Turn], seed: int, said: list[str]) -> OtherViews | None:
+    """How the opposite breast and the other view of the same count, where they help; adds to what is said."""
+    tabled = [_with_other_views(turn) for turn in turns]
+    seen = [bool(np.isfinite(item.table[:, 1:]).any()) for item in tabled[0]]
+    if sum(item.hit.any(0).sum() for item, there in zip(tabled[0], seen, strict=True) if there) < _LEAST_HITS:
+        return None
+    outside = [Turn(items, _outside(items, beside_others, seed + turn)) for turn, items in enumerate(tabled)]
+    said.append(_sentence("with the opposite breast and other views of the same", _mean_of(outside)))
+    if float(_mean_of(outside).mean()) <= float(_mean_of(turns).mean()):
+        said.append("The other views do not count, as they did not help.")
+        return None
+    said.append("The other views count.")
+    every = [item for items in tabled for item in items]
+    return beside_others(np.concatenate([item.table for item in every]), _hits(every))
+
+
+def _with_other_views(turn: Turn) -> list[Judged]:
+    """The candidates with what the other images of their case say as their table."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for number, item in enumerate(turn.items):
+        groups.setdefault((item.image.case, item.of_class), []).append(number)
+    tables: dict[int, Array] = {}
+    for numbers in groups.values():
+        items = [turn.items[number] for number in numbers]
+        poses = [pose_of(item.image.role, item.image.seen) for item in items]
+        found = tables_of(poses, [item.found for item in items], [turn.scores[number] for number in numbers])
+        tables |= dict(zip(numbers, found, strict=True))
+    return [replace(item, table=tables[number]) for number, item in enumerate(turn.items)]
+
+
+def _hits(items: Sequence[Judged]) -> Array:
+    return np.concatenate([item.hit.any(1) for item in items])
+
+
+def _mean_of(turns: Sequence[Turn]) -> Array:
+    """Sensitivities, the mean of the turns."""
+    found: Array = np.mean([sensitivities(turn.items, turn.scores) for turn in turns], axis=0)
+    return found
 
 
 def _sentence(name: str, found: Array) -> str:
@@ -119,7 +183,7 @@ def _sentence(name: str, found: Array) -> str:
     return f"Out of fold, {name}: sensitivity {each} false positives per image."
 
 
-def _outside(judged: Sequence[Judged], fit: Fit, seed: int) -> list[Array]:
+def _outside(judged: Sequence[Judged], fit: Callable[[Array, Array], Scorer], seed: int) -> list[Array]:
     """Scores of every item by classifiers that never saw its patient."""
     patients = sorted({item.image.patient for item in judged})
     order = np.random.default_rng(seed).permutation(len(patients))
@@ -127,7 +191,7 @@ def _outside(judged: Sequence[Judged], fit: Fit, seed: int) -> list[Array]:
     scores: list[Array] = [np.zeros(0)] * len(judged)
     for number in range(_FOLDS):
         inner = [item for item in judged if fold[item.image.patient] != number]
-        truth = np.concatenate([item.hit.any(1) for item in inner]) if inner else np.zeros(0, bool)
+        truth = _hits(inner) if inner else np.zeros(0, bool)
         if not truth.any() or truth.all():
             continue
         look = fit(np.concatenate([item.table for item in inner]), truth)
@@ -183,6 +247,17 @@ def with_trees(table: Array, truth: Array, seed: int, share: float = 0.5) -> Sec
     start = float(np.log(truth.mean() / (1 - truth.mean())))
     trees = tuple(_plain(tree[0].tree_, float(_TREES["learning_rate"])) for tree in boosted.estimators_)
     return SecondLook(straight.mean, straight.scale, straight.weights, straight.bias, trees, start, share)
+
+
+def beside_others(table: Array, truth: Array) -> OtherViews:
+    """Logistic regression on what the case's other views say; a feature that nothing has counts for nothing."""
+    there = np.isfinite(table)
+    count = np.maximum(there.sum(0), 1)
+    mean = np.where(there, table, 0.0).sum(0) / count
+    spread = np.sqrt(np.where(there, np.square(table - mean), 0.0).sum(0) / count)
+    scale = np.maximum(spread, 1e-6)
+    weights, bias = _logistic(np.nan_to_num((table - mean) / scale), truth, _STRENGTH)
+    return OtherViews(mean, scale, weights, bias)
 
 
 def _plain(tree: Any, rate: float) -> dict[str, Array]:

@@ -177,6 +177,7 @@ def _card(
         "research_only": RESEARCH_ONLY,
         "vesalius": __version__,
         "inputs": list(roles),
+        "pooled": not roles and 2 * sum(len(case.images) > 1 for case in train) > len(train),
         "roles": rules.as_json(),
         "seed": seed,
         "cohort": {

@@ -14,10 +14,10 @@ from vesalius.core.image import Image, Kind
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY
 from vesalius.steps._answers import Answers, answers_of
+from vesalius.steps._owners import Owners
 from vesalius.tasks.inputs import ANY_ROLE
 
 if TYPE_CHECKING:
-    from vesalius.formats.roles import Rules
     from vesalius.formats.scan import Scan
     from vesalius.tasks.models import BundledModel
 
@@ -27,7 +27,7 @@ class Predicted:
     """What became of one input. It is as identified as the input is.
 
     Args:
-        input: path below its argument, with suffix.
+        input: path below its argument, with suffix; of several that were answered together, the first.
         status: "ok", or one sentence on why there is no answer.
         values: what the table says beside: volumes in ml (`<class>_ml`), or `p_<class>` and `predicted`, or how
             many `candidates` there are and the `highest_score`.
@@ -47,6 +47,9 @@ def predict(
     inputs: str | Path | Sequence[str | Path],
     *,
     to: str | Path,
+    table: str | Path | None = None,
+    case: str | None = None,
+    key: str | None = None,
     force: bool = False,
     threads: int | None = None,
     seed: int = 0,
@@ -61,6 +64,9 @@ def predict(
         model: a bundle's folder, the name of a shipped model, or a loaded model.
         inputs: files, folders and DICOM series.
         to: folder for the outputs; one that exists is not overwritten without `force`.
+        table: CSV that is matched with the files by its `key` column, as for `ingest`.
+        case: column of `table` that joins several files into one case, which is answered together.
+        key: column that names the files; by default the first of input, file, image and id that the table has.
         threads: CPU threads; all by default.
         seed: taken for the sake of a common signature; nothing here is random.
         progress: told how far the work is.
@@ -69,7 +75,7 @@ def predict(
         A row per input, in order.
 
     Raises:
-        UsageError: an input does not exist, or `to` does.
+        UsageError: an input does not exist, `to` does, or the table cannot be used.
         BundleError: the model is incomplete or altered.
     """
     from vesalius.formats.find import find_scans
@@ -84,14 +90,15 @@ def predict(
         if not path.exists():
             raise UsageError("This input does not exist.", remedy="Check its spelling.", file=path)
     loaded = load_model(model, threads) if isinstance(model, (str, Path)) else model
+    owners = _owners(table, key, case, loaded.card)
     answers = answers_of(loaded, folder)
     rows: list[Predicted] = []
     readable = False
     found = (scan for path in paths for scan in find_scans(path))
-    for study in progress.track(_by_study(found, loaded.card), "Predicting"):
+    for study in progress.track(_by_study(found, loaded.card, owners), "Predicting"):
         row = _predict_one(loaded, study, answers)
         rows.append(row)
-        readable = readable or bool(study.scans)
+        readable = readable or bool(study.members)
         if row.status != "ok":
             progress.set_aside(row.input, row.status, "")
     if not rows:
@@ -111,66 +118,79 @@ def predict(
 
 @dataclass(frozen=True)
 class _Study:
-    """The scans that the model needs together, in the order of its inputs; or why there are none."""
+    """The scans that the model needs together with their roles, in the order of its inputs; or why there are none."""
 
     name: str
-    scans: tuple[Scan, ...]
+    members: tuple[tuple[Scan, str], ...]
     problem: str = ""
 
 
-def _by_study(found: Iterable[Any], card: Mapping[str, Any]) -> Iterator[_Study]:
+def _owners(table: str | Path | None, key: str | None, case: str | None, card: Mapping[str, Any]) -> Owners | None:
+    """Which files belong together, where a table says so."""
+    if table is None and case is None:
+        return None
+    if case is None:
+        raise UsageError("--table is here to join files.", remedy="Name the column that does so with --case.")
+    if len(card["inputs"]) == 1:
+        raise UsageError("The model answers each image by itself.", remedy="Leave --case out.")
+    return Owners.of(table, key, None, case, None)
+
+
+def _by_study(found: Iterable[Any], card: Mapping[str, Any], owners: Owners | None) -> Iterator[_Study]:
     """Group what was found into what the model answers together.
 
     A model with one input, or with none in particular, answers each scan by itself; one that learned from
     cases of several images each (`pooled`) answers for all scans of a DICOM study together. With several
-    inputs, the card's role rules pick the scans of each study that the model needs.
+    inputs, the card's role rules pick the scans of each study that the model needs. Where a table joins files
+    (`owners`), its cases take the place of studies.
     """
-    from vesalius.formats.roles import Rules
+    from vesalius.formats.roles import FALLBACK, IGNORE, Rules
     from vesalius.formats.scan import Refused
 
     wanted = list(card["inputs"])
     rules = Rules.from_json(card["roles"]) if card.get("roles") else None
-    studies: dict[tuple[str, str], dict[str, Scan]] = {}
-    pooled: dict[tuple[str, str], list[Scan]] = {}
+    studies: dict[tuple[str, str], dict[str, tuple[Scan, str]]] = {}
+    pooled: dict[tuple[str, str], list[tuple[Scan, str]]] = {}
     for scan in found:
         if isinstance(scan, Refused):
             yield _Study(scan.name, (), f"{scan.reason} {scan.remedy}".strip())
-        elif not wanted and card.get("pooled") and scan.source == "dicom":
-            if rules is None or rules.role(scan) != "ignore":
-                pooled.setdefault((scan.patient, scan.study), []).append(scan)
-        elif len(wanted) < 2:
-            if not _is_ignored(scan, rules, wanted[0] if wanted else ANY_ROLE):
-                yield _Study(scan.name, (scan,))
-        elif rules is not None:
-            key = (scan.patient, scan.study or scan.name.rpartition("/")[0])
-            studies.setdefault(key, {}).setdefault(rules.role(scan), scan)
-    for scans in pooled.values():
-        yield _Study(scans[0].name, tuple(scans))
+            continue
+        role = rules.role(scan) if rules is not None else FALLBACK
+        case = scan.study if owners is None else owners.of_scan(scan.name, scan.patient, scan.study)[1]
+        if len(wanted) > 1:
+            key = (scan.patient, case or scan.name.rpartition("/")[0])
+            studies.setdefault(key, {}).setdefault(role, (scan, role))
+        elif not wanted and (owners is not None or (card.get("pooled") and scan.source == "dicom")):
+            if role != IGNORE:
+                pooled.setdefault((scan.patient, case), []).append((scan, role))
+        elif not _is_ignored(scan, role, wanted[0] if wanted else ANY_ROLE):
+            yield _Study(scan.name, ((scan, role),))
+    for members in pooled.values():
+        yield _Study(members[0][0].name, tuple(members))
     for roles in studies.values():
         missing = [role for role in wanted if role not in roles]
         if missing:
-            name = next(iter(roles.values())).name
+            name = next(iter(roles.values()))[0].name
             yield _Study(name, (), f"The study lacks {', '.join(missing)}.")
         else:
-            yield _Study(roles[wanted[0]].name, tuple(roles[role] for role in wanted))
+            yield _Study(roles[wanted[0]][0].name, tuple(roles[role] for role in wanted))
 
 
-def _is_ignored(scan: Scan, rules: Rules | None, wanted: str) -> bool:
+def _is_ignored(scan: Scan, role: str, wanted: str) -> bool:
     """Whether the rules pass over a DICOM series of a study: files are named by the user and always meant."""
-    if rules is None or scan.source != "dicom":
-        return False
-    role = rules.role(scan)
-    return role == "ignore" or (role != wanted and ANY_ROLE not in (wanted, role))
+    from vesalius.formats.roles import IGNORE
+
+    return scan.source == "dicom" and (role == IGNORE or (role != wanted and ANY_ROLE not in (wanted, role)))
 
 
 def _predict_one(model: BundledModel, study: _Study, answers: Answers) -> Predicted:
     if study.problem:
         return Predicted(study.name, study.problem)
     try:
-        prediction = model.predict([_as_image(scan) for scan in study.scans])
+        prediction = model.predict([_as_image(scan, role) for scan, role in study.members])
         if prediction.status != "ok":
             return Predicted(study.name, prediction.status)
-        values, output = answers.take(study.name, study.scans, prediction)
+        values, output = answers.take(study.name, [scan for scan, _ in study.members], prediction)
     except UnusableInput as error:
         return Predicted(study.name, f"{error.what} {error.remedy}".strip())
     except VesaliusError:
@@ -181,9 +201,9 @@ def _predict_one(model: BundledModel, study: _Study, answers: Answers) -> Predic
     return Predicted(study.name, prediction.status, values, output, memory)
 
 
-def _as_image(scan: Scan) -> Image:
+def _as_image(scan: Scan, role: str) -> Image:
     return Image(
-        id=scan.name, grid=scan.grid, role="image", kind=Kind.INTENSITY, modality=scan.modality,
+        id=scan.name, grid=scan.grid, role=role, kind=Kind.INTENSITY, modality=scan.modality,
         channels=scan.channels, pixels=scan.pixels,
     )  # fmt: skip
 

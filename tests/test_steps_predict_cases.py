@@ -1,0 +1,127 @@
+"""Which files predict answers together: a study's, and those that a table joins."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vesalius as vs
+from dicom_maker import MG, image, write
+from test_inference_detector import card, graph
+from test_inference_other_views import breast, regression
+from vesalius.core.errors import UsageError
+from vesalius.formats.raster import write_png
+from vesalius.formats.roles import load_rules
+from vesalius.store.bundle import write_bundle
+
+BOTH, ONE = (60, 60), (60, 180)
+RULES = """
+[[rule]]
+role = "MLO-L"
+Name = "left"
+[[rule]]
+role = "MLO-R"
+Name = "right"
+[[rule]]
+role = "MLO-{ImageLaterality}"
+Modality = "^MG$"
+"""
+
+
+def pixels(right):
+    return breast("MLO-R" if right else "MLO-L", right, (BOTH,) if right else (BOTH, ONE)).read()[0, ..., 0]
+
+
+@pytest.fixture
+def films(tmp_path):
+    """Two breasts of one woman, and of another the left one only."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name, right in (("a_left", False), ("a_right", True), ("b_left", False)):
+        write_png(folder / f"{name}.png", np.clip(pixels(right), 0, 255).astype(np.uint8))
+    (tmp_path / "films.csv").write_text("image,woman\na_left,a\na_right,a\nb_left,b\n")
+    return folder
+
+
+def model(tmp_path, **changes):
+    rules = load_rules(RULES).as_json()
+    made = card(spacing=2.0, mammogram=True, other_views=regression().as_json(), roles=rules, **changes)
+    return write_bundle(tmp_path / "model", {"model.onnx": graph()}, made)
+
+
+def answers(folder: Path):
+    """Rows of predictions.csv, and the scores of each input by place."""
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    found = list(csv.DictReader((folder / "detections.csv").open()))
+    return rows, {(row["input"], row["x"], row["y"]): float(row["score"]) for row in found}
+
+
+def test_a_table_joins_files_into_cases(tmp_path, films):
+    bundle = model(tmp_path)
+    vs.predict(bundle, films, to=tmp_path / "apart")
+    rows, apart = answers(tmp_path / "apart")
+    assert [row["input"] for row in rows] == ["a_left.png", "a_right.png", "b_left.png"]
+    vs.predict(bundle, films, to=tmp_path / "joined", table=tmp_path / "films.csv", case="woman")
+    rows, joined = answers(tmp_path / "joined")
+    assert [(row["input"], row["status"]) for row in rows] == [("a_left.png", "ok"), ("b_left.png", "ok")]
+    assert {name for name, *_ in joined} == {"a_left.png", "a_right.png", "b_left.png"}
+    same = [place for place in apart if place in joined]
+    assert same and all(joined[place] == apart[place] for place in same if place[0] == "b_left.png")
+    assert any(joined[place] != apart[place] for place in same if place[0] == "a_left.png")
+
+
+def test_a_model_that_learned_from_several_images_is_given_whole_studies(tmp_path):
+    def film(right, study):
+        array = np.clip(pixels(right).T, 0, 255).astype(np.uint8)
+        uid = {"StudyInstanceUID": f"1.2.826.0.1.{study}", "SeriesInstanceUID": f"1.2.826.0.1.{study}.{int(right)}"}
+        return image(array, MG, "MG", ViewPosition="MLO", ImageLaterality="R" if right else "L", **uid)
+
+    write(tmp_path / "pacs", [film(False, 1), film(True, 1), film(False, 2)])
+    counts = {}
+    for pooled in (False, True):
+        bundle = model(tmp_path, pooled=pooled)
+        counts[pooled] = len(vs.predict(bundle, tmp_path / "pacs", to=tmp_path / f"out{pooled}"))
+    assert counts == {False: 3, True: 2}
+    assert answers(tmp_path / "outFalse")[1].values() != answers(tmp_path / "outTrue")[1].values()
+
+
+def test_a_table_that_cannot_join_is_refused(tmp_path, films):
+    table = tmp_path / "films.csv"
+    with pytest.raises(UsageError, match="--table is here to join files"):
+        vs.predict(model(tmp_path), films, to=tmp_path / "out", table=table)
+    with pytest.raises(UsageError, match="Add --table"):
+        vs.predict(model(tmp_path), films, to=tmp_path / "out", case="woman")
+    with pytest.raises(UsageError, match="no column 'patient'"):
+        vs.predict(model(tmp_path), films, to=tmp_path / "out", table=table, case="patient")
+    with pytest.raises(UsageError, match="each image by itself"):
+        vs.predict(model(tmp_path, inputs=["T1"]), films, to=tmp_path / "out", table=table, case="woman")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_the_table_does_not_name_is_answered_by_itself(tmp_path, films):
+    (tmp_path / "some.csv").write_text("image,woman\na_left,a\na_right,a\n")
+    rows = vs.predict(model(tmp_path), films, to=tmp_path / "out", table=tmp_path / "some.csv", case="woman")
+    assert [row.input for row in rows] == ["a_left.png", "b_left.png"]
+
+
+def test_a_card_says_whether_cases_were_learned_from_as_a_whole(tmp_path, own_key):
+    folder, rng = tmp_path / "in", np.random.default_rng(0)
+    folder.mkdir()
+    lines, kinds = ["image,woman"], ["image,kind"]
+    for woman in range(15):
+        for view in range(2):
+            array = rng.normal(100, 20, (40, 40)) + 60 * (woman % 2) * (np.indices((40, 40)).sum(0) % 8 < 4)
+            write_png(folder / f"w{woman}_{view}.png", np.clip(array, 0, 255).astype(np.uint8))
+            lines.append(f"w{woman}_{view},{woman}")
+            kinds.append(f"w{woman}_{view},{'striped' if woman % 2 else 'plain'}")
+    (tmp_path / "cases.csv").write_text("\n".join(lines))
+    (tmp_path / "kinds.csv").write_text("\n".join(kinds))
+    cohort = vs.ingest(folder, into=tmp_path / "study", table=tmp_path / "cases.csv", patient="woman", case="woman")
+    assert len(cohort.cases) == 15
+    cohort = vs.label(cohort, table=tmp_path / "kinds.csv")
+    vs.fit(cohort, "classification", target="kind", minutes=0.2, to=tmp_path / "striped", rival=False)
+    assert json.loads((tmp_path / "striped" / "card.json").read_text())["pooled"] is True
+    rows = vs.predict(tmp_path / "striped", folder, to=tmp_path / "out", table=tmp_path / "cases.csv", case="woman")
+    assert len(rows) == 15 and all(row.status == "ok" for row in rows)
