@@ -55,7 +55,7 @@ def test_a_model_is_loaded_by_its_task_and_answers(tmp_path: Path) -> None:
     assert sum(finding.score for finding in answer.findings) == pytest.approx(1, abs=1e-5)
     best = max(answer.findings, key=lambda finding: finding.score)
     assert answer.details["predicted"] == best.name
-    assert answer.details["map"].shape == (3, 24, 20, 1)
+    assert answer.details["map_0"].shape == (3, 24, 20, 1)
 
 
 def test_images_of_any_size_and_number_are_pooled(tmp_path: Path) -> None:
@@ -65,7 +65,18 @@ def test_images_of_any_size_and_number_are_pooled(tmp_path: Path) -> None:
     together = np.log([f.score for f in model.predict(images).findings])
     mean = np.mean(logs, 0)
     assert np.allclose(together - together[0], mean - mean[0], atol=1e-4)
-    assert model.predict(images[1:]).details["map"].shape == (3, 300, 200, 1)
+    details = model.predict(images[1:]).details
+    assert details["map_0"].shape == (3, 300, 200, 1) and details["map_1"].shape == (3, 7, 40, 1)
+
+
+def test_a_view_that_cannot_be_used_is_left_out_of_several(tmp_path: Path) -> None:
+    model = load_model(bundle(tmp_path / "model"), threads=1)
+    good, blank = shape_image(3, 1), shape_image(1, 1, blank=True)
+    alone, both = model.predict([good]), model.predict([blank, good])
+    assert [f.score for f in both.findings] == [f.score for f in alone.findings]
+    assert list(both.details["aside"]) == [blank.id] and set(both.details) == {"predicted", "aside", "map_1"}
+    with pytest.raises(UnusableInput, match="None of the case's images"):
+        model.predict([blank, blank])
 
 
 def test_what_cannot_be_answered_is_said(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_bundle_answers_with_probabilities_a_class_and_a_map(tmp_path: Path) -
         answer = model.predict(case.images)
         assert [finding.name for finding in answer.findings] == ["0", "1"]
         assert sum(finding.score for finding in answer.findings) == pytest.approx(1.0, abs=1e-5)
-        assert answer.details["map"].shape == (2, 24, 20, 1)
+        assert answer.details["map_0"].shape == (2, 24, 20, 1)
         right += answer.details["predicted"] == question.classes[int(case.covariates["kind"])]
     assert right >= 0.8 * len(unseen)
 
@@ -74,7 +74,7 @@ def test_volumes_and_colours(tmp_path: Path, size: tuple[int, int, int], channel
     result, question = fitted(cohort, tmp_path / "work", minutes=0.06)
     model = bundle_of(tmp_path / "model", result, question)
     answer = model.predict(cohort.cases[0].images)
-    assert answer.details["map"].shape == (2, *size)
+    assert answer.details["map_0"].shape == (2, *size)
 
 
 def test_three_patients_leave_nobody_out_and_say_so(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_fit_from_photographs_is_one_graph_with_its_source_in_the_card(tmp_pat
     write_bundle(tmp_path / "model", result.files, card)
     model = Classifier(open_bundle(tmp_path / "model"), threads=1)
     assert model.verify() < 1e-3
-    assert model.predict(cohort.cases[0].images).details["map"].shape[0] == 2
+    assert model.predict(cohort.cases[0].images).details["map_0"].shape[0] == 2
     again = fit_classification(
         cohort, cohort.cases, replace(settings, plan=result.card["plan"]), tmp_path / "again", Silent(), question
     )

@@ -12,6 +12,7 @@ from dicom_maker import MG, image, write
 from test_inference_detector import card, graph
 from test_inference_other_views import breast, regression
 from vesalius.core.errors import UsageError
+from vesalius.core.progress import Silent
 from vesalius.formats.raster import write_png
 from vesalius.formats.roles import load_rules
 from vesalius.store.bundle import write_bundle
@@ -85,6 +86,17 @@ def test_a_model_that_learned_from_several_images_is_given_whole_studies(tmp_pat
         counts[pooled] = len(vs.predict(bundle, tmp_path / "pacs", to=tmp_path / f"out{pooled}"))
     assert counts == {False: 3, True: 2}
     assert answers(tmp_path / "outFalse")[1].values() != answers(tmp_path / "outTrue")[1].values()
+
+
+def test_images_of_a_case_that_cannot_be_used_are_named(tmp_path, films):
+    write_png(films / "b_right.png", np.zeros((64, 64), np.uint8))
+    (tmp_path / "films.csv").write_text("image,woman\na_left,a\na_right,a\nb_left,b\nb_right,b\n")
+    progress = Silent()
+    vs.predict(model(tmp_path), films, to=tmp_path / "out", table=tmp_path / "films.csv", case="woman",
+               progress=progress)  # fmt: skip
+    rows, _ = answers(tmp_path / "out")
+    assert [(row["status"], row["left_out"]) for row in rows] == [("ok", ""), ("ok", "b_right.png")]
+    assert [entry["input"] for entry in progress.aside] == ["b_right.png"]
 
 
 def test_a_table_that_cannot_join_is_refused(tmp_path, films):

@@ -228,7 +228,7 @@ def test_the_page_holds_plots_tables_and_maps():
     assert any("chosen before" in one for one in said) and any("At a prevalence of 1 %" in one for one in said)
     map_ = np.random.default_rng(0).random((2, 3, 3, 1))
     case = cohort.cases[3]
-    predictions = {"model": answer(TWO.classes, (0.3, 0.7), map=map_), "rival": Prediction(status="no")}
+    predictions = {"model": answer(TWO.classes, (0.3, 0.7), map_0=map_), "rival": Prediction(status="no")}
     (picture,) = task.pictures(case, predictions, scores)
     bare = task.pictures(case, {"model": answer(TWO.classes, (0.3, 0.7)), "rival": Prediction(status="no")}, scores)[0]
     assert picture.pixels.dtype == np.uint8 and picture.pixels.ndim == 3
@@ -247,11 +247,11 @@ def test_the_page_holds_plots_tables_and_maps():
 def test_maps_wait_on_the_disk(tmp_path):
     case, measured = make_case(0, sick=1.0), Measured(tmp_path)
     map_ = np.random.default_rng(0).random((2, 3, 3, 1))
-    measured.keep(case, {"model": answer(TWO.classes, (0.3, 0.7), map=map_, predicted="1")})
-    assert "map" not in measured._answers[case.id]["model"][0].details
+    measured.keep(case, {"model": answer(TWO.classes, (0.3, 0.7), map_0=map_, predicted="1")})
+    assert "map_0" not in measured._answers[case.id]["model"][0].details
     back = measured.answers(case)["model"]
     assert back.label_map is None and back.details["predicted"] == "1"
-    assert back.details["map"] == pytest.approx(map_, abs=1e-3)
+    assert back.details["map_0"] == pytest.approx(map_, abs=1e-3)
 
 
 def test_a_site_is_checked():

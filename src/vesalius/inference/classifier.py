@@ -49,30 +49,38 @@ class Classifier(BundledNetwork):
         """Answer for one case.
 
         Args:
-            images: the case's images; their logits are averaged, so any number of views may be missing.
+            images: the case's images; the logits of those that can be used are averaged, so any number of views
+                may be missing.
 
         Returns:
             A finding for each class with its probability, in the order of the card's classes. `details` holds
-            `predicted` (a name, or a list of names where several labels may be there) and `map`: the
-            class-activation map (classes, i, j, k) on the first image's grid, higher where the image speaks
-            for the class, None for images that are too large for it.
+            `predicted` (a name, or a list of names where several labels may be there), `aside` (reason by image id,
+            for those of several that could not be used), and `map_0`, `map_1`, ... by the number of the image: the
+            class-activation map (classes, i, j, k) on its grid, higher where it speaks for the class, None for
+            images that are too large for it.
 
         Raises:
-            UnusableInput: there is no image, or one cannot be prepared.
+            UnusableInput: none of the images can be used.
         """
         if not images:
             raise UnusableInput("There is no image to look at.", remedy="Give at least one image.")
-        logits, found = [], None
-        for image in images:
-            batch = prepare_whole(image, self._preparation)[None]
+        logits, maps, aside = [], {}, {}
+        for number, image in enumerate(images):
+            try:
+                batch = prepare_whole(image, self._preparation)[None]
+            except UnusableInput as error:
+                if len(images) == 1:
+                    raise
+                aside[image.id] = error.what
+                continue
             said, places = self._session.run_all(batch)
             logits.append(said[0])
-            found = places[0] if found is None else found
-        assert found is not None
+            maps[f"map_{number}"] = map_on_image(places[0], image.grid, self._preparation)
+        if not logits:
+            raise UnusableInput("None of the case's images can be used.", remedy="; ".join(sorted(set(aside.values()))))
         shares = probabilities(np.mean(logits, axis=0), self._kind)
         findings = tuple(Finding(name, score=float(p)) for name, p in zip(self._names, shares, strict=True))
-        place = map_on_image(found, images[0].grid, self._preparation)
-        return Prediction(findings=findings, details={"predicted": self._predicted(shares), "map": place})
+        return Prediction(findings=findings, details={"predicted": self._predicted(shares), "aside": aside, **maps})
 
     def _predicted(self, shares: Float32) -> str | list[str]:
         """What is called, by the rule that was chosen when the model was fitted."""

@@ -13,7 +13,7 @@ from vesalius.core.errors import UnusableInput, UsageError, VesaliusError
 from vesalius.core.image import Image, Kind
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY
-from vesalius.steps._answers import Answers, answers_of
+from vesalius.steps._answers import Answers, Values, answers_of
 from vesalius.steps._owners import Owners
 from vesalius.tasks.inputs import ANY_ROLE
 
@@ -30,7 +30,8 @@ class Predicted:
         input: path below its argument, with suffix; of several that were answered together, the first.
         status: "ok", or one sentence on why there is no answer.
         values: what the table says beside: volumes in ml (`<class>_ml`), or `p_<class>` and `predicted`, or how
-            many `candidates` there are and the `highest_score`.
+            many `candidates` there are and the `highest_score`; `left_out` names images of a case that could not
+            be used, where the others were answered.
         output: the written mask, or None.
         peak_memory_mb: upper bound of the memory that this input needed.
     """
@@ -96,11 +97,11 @@ def predict(
     readable = False
     found = (scan for path in paths for scan in find_scans(path))
     for study in progress.track(_by_study(found, loaded.card, owners), "Predicting"):
-        row = _predict_one(loaded, study, answers)
+        row, aside = _predict_one(loaded, study, answers)
         rows.append(row)
         readable = readable or bool(study.members)
-        if row.status != "ok":
-            progress.set_aside(row.input, row.status, "")
+        for name, reason in ({row.input: row.status} if row.status != "ok" else aside).items():
+            progress.set_aside(name, reason, "")
     if not rows:
         raise UsageError("No image was found in the inputs.", remedy="Name scans or folders of scans.", file=paths[0])
     answers.finish()
@@ -183,22 +184,25 @@ def _is_ignored(scan: Scan, role: str, wanted: str) -> bool:
     return scan.source == "dicom" and (role == IGNORE or (role != wanted and ANY_ROLE not in (wanted, role)))
 
 
-def _predict_one(model: BundledModel, study: _Study, answers: Answers) -> Predicted:
+def _predict_one(model: BundledModel, study: _Study, answers: Answers) -> tuple[Predicted, Mapping[str, str]]:
+    """A study's row, and why some of its images were left out of it."""
     if study.problem:
-        return Predicted(study.name, study.problem)
+        return Predicted(study.name, study.problem), {}
     try:
         prediction = model.predict([_as_image(scan, role) for scan, role in study.members])
         if prediction.status != "ok":
-            return Predicted(study.name, prediction.status)
+            return Predicted(study.name, prediction.status), {}
         values, output = answers.take(study.name, [scan for scan, _ in study.members], prediction)
     except UnusableInput as error:
-        return Predicted(study.name, f"{error.what} {error.remedy}".strip())
+        return Predicted(study.name, f"{error.what} {error.remedy}".strip()), {}
     except VesaliusError:
         raise
     except (ValueError, MemoryError, OSError) as error:
-        return Predicted(study.name, f"The input could not be worked on ({type(error).__name__}).")
+        return Predicted(study.name, f"The input could not be worked on ({type(error).__name__})."), {}
+    aside = prediction.details.get("aside") or {}
+    left_out: Values = {"left_out": ";".join(aside)} if aside else {}
     memory = float(prediction.details.get("peak_memory_mb", 0.0))
-    return Predicted(study.name, prediction.status, values, output, memory)
+    return Predicted(study.name, prediction.status, {**values, **left_out}, output, memory), aside
 
 
 def _as_image(scan: Scan, role: str) -> Image:

@@ -55,10 +55,9 @@ def _caption(
 
 def _maps(prediction: Prediction | None, images: int, number: int) -> list[Array | None]:
     """The map (i', j', k') of one class for each image; None where the model gave none."""
-    found = prediction.details.get("map") if prediction is not None else None
-    each = list(found) if isinstance(found, (list, tuple)) else [found]
-    each += [None] * (images - len(each))
-    return [None if one is None or len(one) <= number else np.asarray(one)[number] for one in each[:images]]
+    details = prediction.details if prediction is not None else {}
+    each = [details.get(f"map_{place}") for place in range(images)]
+    return [None if one is None or len(one) <= number else np.asarray(one)[number] for one in each]
 
 
 def _brightest(heat: Array, planes: int) -> int:
