@@ -22,6 +22,7 @@ from vesalius.learning.detect_lesson import hits
 ALARMS_PER_IMAGE = (0.5, 1.0, 2.0, 4.0)  # false positives per image at which sensitivities are averaged
 _FOLDS, _REPEATS = 5, 3
 _LEAST_HITS = 12  # fewer hit lesions cannot carry more than the heat alone
+_LEAST_GAIN = 1.0  # lesions that the other views must find more, on average over the rates, to count
 _STRENGTH = 0.02  # C of the logistic regression: features are many, lesions few
 _TREES = {"n_estimators": 80, "learning_rate": 0.05, "max_depth": 2, "subsample": 0.6, "min_samples_leaf": 20}
 
@@ -140,13 +141,14 @@ def _fit_opinion(turns: Sequence[Turn], said: list[str]) -> tuple[SecondOpinion 
 
 def _fit_others(turns: Sequence[Turn], seed: int, said: list[str]) -> OtherViews | None:
     """How the opposite breast and the other view of the same count, where they help; adds to what is said."""
-    tabled = [_with_other_views(turn) for turn in turns]
+    tabled = _with_other_views(turns)
     seen = [bool(np.isfinite(item.table[:, 1:]).any()) for item in tabled[0]]
     if sum(item.hit.any(0).sum() for item, there in zip(tabled[0], seen, strict=True) if there) < _LEAST_HITS:
         return None
     outside = [Turn(items, _outside(items, beside_others, seed + turn)) for turn, items in enumerate(tabled)]
     said.append(_sentence("with the opposite breast and other views of the same", _mean_of(outside)))
-    if float(_mean_of(outside).mean()) <= float(_mean_of(turns).mean()):
+    lesions = sum(int((item.image.classes == item.of_class).sum()) for item in tabled[0])
+    if lesions * float((_mean_of(outside) - _mean_of(turns)).mean()) < _LEAST_GAIN:
         said.append("The other views do not count, as they did not help.")
         return None
     said.append("The other views count.")
@@ -154,18 +156,23 @@ def _fit_others(turns: Sequence[Turn], seed: int, said: list[str]) -> OtherViews
     return beside_others(np.concatenate([item.table for item in every]), _hits(every))
 
 
-def _with_other_views(turn: Turn) -> list[Judged]:
-    """The candidates with what the other images of their case say as their table."""
+def _with_other_views(turns: Sequence[Turn]) -> list[list[Judged]]:
+    """The candidates of each turn, with what the other images of their case say as their table."""
     groups: dict[tuple[str, int], list[int]] = {}
-    for number, item in enumerate(turn.items):
+    for number, item in enumerate(turns[0].items):
         groups.setdefault((item.image.case, item.of_class), []).append(number)
-    tables: dict[int, Array] = {}
-    for numbers in groups.values():
-        items = [turn.items[number] for number in numbers]
-        poses = [pose_of(item.image.role, item.image.seen) for item in items]
-        found = tables_of(poses, [item.found for item in items], [turn.scores[number] for number in numbers])
-        tables |= dict(zip(numbers, found, strict=True))
-    return [replace(item, table=tables[number]) for number, item in enumerate(turn.items)]
+    images = {turns[0].items[number].image for numbers in groups.values() if len(numbers) > 1 for number in numbers}
+    poses = {image: pose_of(image.role, image.seen) for image in images}
+    tabled = []
+    for turn in turns:
+        tables: dict[int, Array] = {}
+        for numbers in groups.values():
+            items = [turn.items[number] for number in numbers]
+            scores = [turn.scores[number] for number in numbers]
+            found = tables_of([poses.get(item.image) for item in items], [item.found for item in items], scores)
+            tables |= dict(zip(numbers, found, strict=True))
+        tabled.append([replace(item, table=tables[number]) for number, item in enumerate(turn.items)])
+    return tabled
 
 
 def _hits(items: Sequence[Judged]) -> Array:
