@@ -87,12 +87,24 @@ def test_the_other_view_is_asked_at_the_distance_from_the_nipple() -> None:
 
 
 def test_of_images_that_do_not_belong_together_nothing_is_said() -> None:
+    one = marked((30, 40, 8, 0.8))
+    for poses in (
+        [pose("MLO-L"), pose("CC-R", True), None],
+        [pose("MLO-L"), pose("MLO-L")],
+        [pose("MLO-L"), pose("image", True)],
+        [pose("image"), pose("image")],
+        [pose("image-1"), pose("image-2", True)],
+        [pose("MG"), pose("MG", True), pose("MG"), pose("MG", True)],  # which of them are MLO?
+    ):
+        tables = tables_of(poses, [one] * len(poses), [one.heat] * len(poses))
+        assert all(np.isnan(table[:, 1:]).all() for table in tables)
+
+
+def test_an_image_without_marks_says_that_there_is_nothing() -> None:
     one, nothing = marked((30, 40, 8, 0.8)), marked()
-    poses = [pose("MLO-L"), pose("CC-R", True), None]
-    table, _, unknown = tables_of(poses, [one, one, one], [one.heat] * 3)
-    assert np.isnan(table[:, 1:]).all() and np.isnan(unknown[:, 1:]).all()
     table, empty = tables_of([pose("MLO-L"), pose("MLO-R", True)], [one, nothing], [one.heat, nothing.heat])
-    assert table[0].tolist()[:3] == pytest.approx([ODDS, -6, ODDS + 6]) and empty.shape == (0, len(FEATURES))
+    assert table[0, :2] == pytest.approx([ODDS, -6]) and np.isnan(table[0, 2])
+    assert empty.shape == (0, len(FEATURES))
 
 
 def regression(**changes: Any) -> OtherViews:
@@ -101,14 +113,19 @@ def regression(**changes: Any) -> OtherViews:
                          **changes})  # fmt: skip
 
 
-def test_what_nobody_says_counts_as_the_average() -> None:
+def test_what_a_missing_image_would_say_counts_as_the_average() -> None:
     model = regression()
-    table = np.array([[0.5, np.nan, np.nan, np.nan, np.nan], [0.5, -3.0, 0.0, -3.0, 0.0], [0.5, -6.0, 0, -3.0, 0]])
+    table = np.array([[0.5, np.nan, np.nan, -3.0, 0.0], [0.5, -3.0, 0.0, -3.0, 0.0], [0.5, -6.0, 0, -3.0, 0]])
     scores = model.scores(table)
     assert scores[0] == scores[1] == pytest.approx(1 / (1 + np.exp(-0.5))) and scores[2] > scores[1]
     assert model.scores(np.zeros((0, 5))).shape == (0,)
     again = OtherViews.from_json(model.as_json())
     assert again.scores(table).tolist() == scores.tolist()
+
+
+def test_a_mark_of_which_nothing_is_said_keeps_its_score() -> None:
+    table = np.array([[ODDS, np.nan, np.nan, np.nan, np.nan]])
+    assert regression(bias=-4.0).scores(table) == pytest.approx([0.8])
 
 
 @pytest.mark.parametrize(

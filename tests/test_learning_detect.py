@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +24,11 @@ from vesalius.imaging.contrast import View, ViewRecipe, view  # noqa: E402
 from vesalius.inference.candidates import Candidates  # noqa: E402
 from vesalius.inference.detector import Detector  # noqa: E402
 from vesalius.inference.heat import HeatGeometry, heat_map  # noqa: E402
+from vesalius.inference.other_views import OtherViews, tables_of  # noqa: E402
 from vesalius.inference.second_look import FEATURES, SecondLook  # noqa: E402
 from vesalius.learning.detect import fit_detection  # noqa: E402
 from vesalius.learning.detect_data import LesionPatches, LookedOver, look_over, target_of  # noqa: E402
-from vesalius.learning.detect_judge import Judged, fit_scoring, with_trees  # noqa: E402
+from vesalius.learning.detect_judge import Judged, Scoring, Turn, _with_other_views, fit_scoring, with_trees  # noqa: E402
 from vesalius.learning.detect_lesson import detection_loss, runner  # noqa: E402
 from vesalius.learning.detect_opinion import FilterStudy  # noqa: E402
 from vesalius.learning.detect_plan import DetectPlan, first_plan, with_photographs  # noqa: E402
@@ -331,6 +334,56 @@ def both_breasts(number: int, symmetric: bool) -> list[Judged]:
     return made
 
 
+def film(number: int, right: bool, role: str) -> Image:
+    """A drawn mammogram with a spot that lies elsewhere in each."""
+    i, j = np.meshgrid(np.arange(96), np.arange(120), indexing="ij")
+    plane = np.where((i / 70) ** 2 + ((j - 60) / 56) ** 2 < 1, 100.0, 0.0)
+    plane += np.random.default_rng(number).normal(0, 2, plane.shape)
+    plane[20 + number : 30 + number, 40:50] += 60
+    grid = Grid((96, 120, 1), np.eye(4), None, False, "pixel")
+    array = (plane[::-1] if right else plane)[None, ..., None].astype(np.float32).copy()
+    return Image(f"f{number}", grid, role, Kind.INTENSITY, "MG", 1, Held(array))
+
+
+def test_training_and_bedside_compare_breasts_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fit says in the card is used by the detector that reads it, on the same tables."""
+    tables: list[list[np.ndarray]] = []
+
+    def fixed(judged: Sequence[Judged], seed: int, together: bool) -> Scoring:
+        assert together
+        scores = [item.found.heat for item in judged]
+        tables.append([item.table for item in _with_other_views([Turn(judged, scores)])[0]])
+        weights = np.array([1.0, 0, 0, 0, 0])
+        return Scoring(None, None, OtherViews(np.zeros(5), np.ones(5), weights, 0.0), ())
+
+    def noted(*args: Any) -> list[np.ndarray]:
+        tables.append(tables_of(*args))
+        return tables[-1]
+
+    cases = []
+    for number in range(4):
+        images = (film(2 * number, False, "MLO-L"), film(2 * number + 1, True, "MLO-R"))
+        place = Point(images[0].id, (25.0 + 2 * number, 45.0, 0.0), 5.0)
+        assessed = frozenset(image.id for image in images)
+        cases.append(Case(f"c{number}", f"p{number}", images, (Finding("lesion", place=place),), {}, assessed))
+    cohort = Cohort("films", tmp_path / "cohort", tuple(cases), digest="d")
+    plan = first_plan([(case, LESION.places(case)) for case in cases], 2, "cpu", 1)
+    plan = replace(plan, steps=5, view=replace(plan.view, mammogram=True))
+    monkeypatch.setattr("vesalius.learning.detect.fit_scoring", fixed)
+    monkeypatch.setattr("vesalius.inference.detector.tables_of", noted)
+    fitted = fit(cohort, tmp_path, plan=plan.as_json())
+    assert fitted.card["other_views"]["weights"] == [1.0, 0, 0, 0, 0]
+    learned = tables.pop()
+    assert len(learned) == 8 and all(np.isfinite(table[:, 1:3]).all() for table in learned)
+    model = loaded(fitted, tmp_path / "model")
+    model.predict(cases[0].images)
+    left, right = tables.pop()
+    assert np.isfinite(left[:, 1:3]).all() and np.isfinite(right[:, 1:3]).all()
+    assert np.isnan(left[:, 3:]).all() and np.isnan(np.concatenate(learned)[:, 3:]).all()
+    model.predict(cases[0].images[:1])
+    assert np.isnan(tables.pop()[0][:, 1:]).all()
+
+
 def test_the_opposite_breast_counts_where_it_helps() -> None:
     helped = fit_scoring([item for n in range(60) for item in both_breasts(n, True)], 0)
     assert helped.others is not None and helped.said[-1] == "The other views count."
@@ -340,7 +393,6 @@ def test_the_opposite_breast_counts_where_it_helps() -> None:
     assert not any("opposite" in said for said in fit_scoring(alone, 0).said)
 
 
-def test_the_opposite_breast_does_not_count_where_it_says_nothing() -> None:
-    """Marks that no other image has anything to say of keep their order."""
+def test_the_opposite_breast_does_not_count_where_it_does_not_help() -> None:
     scoring = fit_scoring([item for n in range(60) for item in both_breasts(n, False)], 0)
     assert scoring.others is None and scoring.said[-1].startswith("The other views do not count")

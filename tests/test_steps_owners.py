@@ -57,6 +57,14 @@ def test_a_key_is_a_path_or_a_name_with_or_without_suffix(tmp_path, written, nam
     assert found.of_scan(name, "", "")[0] == "p7" and not found.unnamed
 
 
+def test_files_of_one_case_are_one_patients_even_where_only_the_case_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text("file,visit\nleft,v1\nright,v1\n")
+    found = Owners.of(tmp_path / "t.csv", None, None, "visit", None)
+    assert found.of_scan("left.png", "", "") == found.of_scan("right.png", "", "") == ("v1", "v1")
+    assert found.of_scan("other.png", "", "") == ("other", "other")
+    assert found.of_scan("left.dcm", "header", "study") == ("header", "v1")
+
+
 def test_a_file_of_the_same_name_elsewhere_is_not_taken_for_one_of_the_table(tmp_path):
     found = owners(tmp_path, "file,patient\na/1.png,p1\n")
     assert found.of_scan("b/1.png", "", "")[0] == "b/1" and found.unnamed == {"b/1.png"}

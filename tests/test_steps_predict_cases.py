@@ -85,7 +85,10 @@ def test_a_model_that_learned_from_several_images_is_given_whole_studies(tmp_pat
         bundle = model(tmp_path, pooled=pooled)
         counts[pooled] = len(vs.predict(bundle, tmp_path / "pacs", to=tmp_path / f"out{pooled}"))
     assert counts == {False: 3, True: 2}
-    assert answers(tmp_path / "outFalse")[1].values() != answers(tmp_path / "outTrue")[1].values()
+    (_, apart), (_, joined) = (answers(tmp_path / f"out{pooled}") for pooled in (False, True))
+    same = [place for place in apart if place in joined]
+    assert any(joined[place] != apart[place] for place in same if place[0].startswith("001"))
+    assert all(joined[place] == apart[place] for place in same if place[0].startswith("003"))
 
 
 def test_images_of_a_case_that_cannot_be_used_are_named(tmp_path, films):
@@ -105,6 +108,12 @@ def test_a_table_that_cannot_join_is_refused(tmp_path, films):
         vs.predict(model(tmp_path), films, to=tmp_path / "out", table=table)
     with pytest.raises(UsageError, match="Add --table"):
         vs.predict(model(tmp_path), films, to=tmp_path / "out", case="woman")
+    with pytest.raises(UsageError, match="Add --table"):
+        vs.predict(model(tmp_path), films, to=tmp_path / "out", key="image")
+    with pytest.raises(UsageError, match="names none of the inputs"):
+        (tmp_path / "others.csv").write_text("image,woman\nx,a\n")
+        vs.predict(model(tmp_path), films, to=tmp_path / "none", table=tmp_path / "others.csv", case="woman")
+    assert not (tmp_path / "none" / "predictions.csv").exists()
     with pytest.raises(UsageError, match="no column 'patient'"):
         vs.predict(model(tmp_path), films, to=tmp_path / "out", table=table, case="patient")
     with pytest.raises(UsageError, match="each image by itself"):
@@ -113,9 +122,41 @@ def test_a_table_that_cannot_join_is_refused(tmp_path, films):
 
 
 def test_a_file_that_the_table_does_not_name_is_answered_by_itself(tmp_path, films):
-    (tmp_path / "some.csv").write_text("image,woman\na_left,a\na_right,a\n")
-    rows = vs.predict(model(tmp_path), films, to=tmp_path / "out", table=tmp_path / "some.csv", case="woman")
-    assert [row.input for row in rows] == ["a_left.png", "b_left.png"]
+    (tmp_path / "some.csv").write_text("image,woman\na_left,b_left\na_right,b_left\n")  # a case called like a file
+    said = []
+    progress = Silent()
+    progress.say = said.append
+    rows = vs.predict(
+        model(tmp_path), films, to=tmp_path / "out", table=tmp_path / "some.csv", case="woman", progress=progress
+    )
+    assert [row.input for row in rows] == ["b_left.png", "a_left.png"]
+    assert any("1 inputs are not named in the table" in one for one in said)
+
+
+def test_cases_of_two_patients_may_have_one_name(tmp_path, films):
+    (tmp_path / "visits.csv").write_text("image,woman,visit\na_left,a,1\na_right,a,1\nb_left,b,1\n")
+    options = {"table": tmp_path / "visits.csv", "case": "visit"}
+    assert len(vs.predict(model(tmp_path), films, to=tmp_path / "one", **options)) == 1
+    assert len(vs.predict(model(tmp_path), films, to=tmp_path / "two", patient="woman", **options)) == 2
+
+
+def test_files_of_one_name_in_two_folders_stay_two(tmp_path, films):
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+        (films / f"a_{side}.png").rename(tmp_path / side / "film.png")
+    (tmp_path / "films.csv").write_text("image,woman\nfilm,a\n")
+    vs.predict(model(tmp_path), [tmp_path / "left", tmp_path / "right"], to=tmp_path / "out",
+               table=tmp_path / "films.csv", case="woman")  # fmt: skip
+    rows, found = answers(tmp_path / "out")
+    assert len(rows) == 1 and {name for name, *_ in found} == {"film.png", "right/film.png"}
+
+
+def test_without_a_study_uid_images_of_strangers_stay_apart(tmp_path):
+    bare = {"StudyInstanceUID": "", "PatientID": "", "PatientName": "", "PatientBirthDate": ""}
+    made = [image(np.clip(pixels(right).T, 0, 255).astype(np.uint8), MG, "MG", ImageLaterality="L",
+                  SeriesInstanceUID=f"1.2.{int(right)}", **bare) for right in (False, True)]  # fmt: skip
+    write(tmp_path / "bare", made)
+    assert len(vs.predict(model(tmp_path, pooled=True), tmp_path / "bare", to=tmp_path / "out")) == 2
 
 
 def test_a_card_says_whether_cases_were_learned_from_as_a_whole(tmp_path, own_key):

@@ -187,8 +187,9 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="Files, folders and DICOM series.")],
     to: Annotated[Path, typer.Option(help="Folder for what is written.")],
     table: Annotated[Path | None, typer.Option(help="CSV that says which files belong together.")] = None,
-    case: Annotated[str | None, typer.Option(help="Column that joins files into one case.")] = None,
-    key: Annotated[str | None, typer.Option(help="Column that names the files.")] = None,
+    patient: Annotated[str | None, typer.Option(help="Column of --table that names the patient.")] = None,
+    case: Annotated[str | None, typer.Option(help="Column of --table that joins files into one case.")] = None,
+    key: Annotated[str | None, typer.Option(help="Column of --table that names the files.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that exists.")] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
     seed: Seed = 0,
@@ -200,8 +201,8 @@ def predict(
 
     run(
         lambda progress: step(
-            model, inputs, to=to, table=table, case=case, key=key, force=force, threads=threads, seed=seed,
-            progress=progress,
+            model, inputs, to=to, table=table, patient=patient, case=case, key=key, force=force, threads=threads,
+            seed=seed, progress=progress,
         ),
         as_json=as_json, quiet=quiet,
     )  # fmt: skip

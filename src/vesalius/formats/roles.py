@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Any
 
 from vesalius.core.errors import UsageError
@@ -147,7 +148,8 @@ def _attributes(scan: Scan) -> dict[str, Attribute]:
     text = " ".join(str(attributes[name]) for name in _TEXT if name in attributes)
     if text:
         attributes["Text"] = re.sub(r"[_-]", " ", text)  # so that \b finds the words in t1_mprage_sag
-    return attributes | {"Modality": scan.modality, "Source": scan.source, "Name": scan.name}
+    own = PurePosixPath(scan.name).name
+    return attributes | {"Modality": scan.modality, "Source": scan.source, "Name": own}
 
 
 def _as_text(worth: Attribute) -> str:

@@ -16,6 +16,7 @@ from vesalius.imaging.whole import WholePreparation, map_on_image, prepare_whole
 from vesalius.inference.bundled import BundledNetwork
 from vesalius.store.bundle import Bundle
 
+_MOST_MAPS = 3  # images of a case that a map is made of: as many as a report shows
 KINDS = ("binary", "multiclass", "multilabel", "ordinal")
 
 
@@ -55,9 +56,9 @@ class Classifier(BundledNetwork):
         Returns:
             A finding for each class with its probability, in the order of the card's classes. `details` holds
             `predicted` (a name, or a list of names where several labels may be there), `aside` (reason by image id,
-            for those of several that could not be used), and `map_0`, `map_1`, ... by the number of the image: the
-            class-activation map (classes, i, j, k) on its grid, higher where it speaks for the class, None for
-            images that are too large for it.
+            for those of several that could not be used), and, of the first three images, `map_0`, `map_1` and
+            `map_2`: the class-activation map (classes, i, j, k) on the image's grid, higher where it speaks for the
+            class, None for images that are too large for it.
 
         Raises:
             UnusableInput: none of the images can be used.
@@ -75,7 +76,8 @@ class Classifier(BundledNetwork):
                 continue
             said, places = self._session.run_all(batch)
             logits.append(said[0])
-            maps[f"map_{number}"] = map_on_image(places[0], image.grid, self._preparation)
+            if number < _MOST_MAPS:
+                maps[f"map_{number}"] = map_on_image(places[0], image.grid, self._preparation)
         if not logits:
             raise UnusableInput("None of the case's images can be used.", remedy="; ".join(sorted(set(aside.values()))))
         shares = probabilities(np.mean(logits, axis=0), self._kind)

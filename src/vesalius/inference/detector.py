@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ _MOST = 10  # findings per image and class
 class _LookedAt:
     """One image with its candidates by class, their scores, and their boxes in the image's own index space."""
 
+    image: str
     pose: Pose | None
     marks: list[Candidates]
     scores: list[Array]
@@ -85,22 +86,22 @@ class Detector(BundledNetwork):
         Raises:
             UnusableInput: none of the images can be used.
         """
-        looked: dict[str, _LookedAt] = {}
+        looked: list[_LookedAt] = []
         aside: dict[str, str] = {}
         for image in images:
             try:
-                looked[image.id] = self._look_at(image)
+                looked.append(self._look_at(image))
             except UnusableInput as error:
                 if len(images) == 1:
                     raise
                 aside[image.id] = error.what
         if not looked:
             raise UnusableInput("None of the case's images can be used.", remedy="; ".join(sorted(set(aside.values()))))
-        found = [finding for number in range(len(self._names)) for finding in self._of_class(number, looked.values())]
+        found = [finding for number in range(len(self._names)) for finding in self._of_class(number, looked)]
         found.sort(key=lambda finding: -finding.score)
-        return Prediction(findings=tuple(found), details={"images": list(looked), "aside": aside})
+        return Prediction(findings=tuple(found), details={"images": [one.image for one in looked], "aside": aside})
 
-    def _of_class(self, number: int, looked: Collection[_LookedAt]) -> list[Finding]:
+    def _of_class(self, number: int, looked: Sequence[_LookedAt]) -> list[Finding]:
         """The surest of one class on each image of a case."""
         scores = [one.scores[number] for one in looked]
         if self._others is not None:
@@ -123,7 +124,7 @@ class Detector(BundledNetwork):
                 f"The network gives {len(heat)} classes; its card names {len(self._names)}.", remedy="Fit again."
             )
         said = self._filters.predict([image]).findings if self._opinion and self._filters else ()
-        looked = _LookedAt(pose_of(image.role, seen), [], [], [])
+        looked = _LookedAt(image.id, pose_of(image.role, seen), [], [], [])
         for name, one in zip(self._names, heat, strict=True):
             found = candidates(one, sizes, self._geometry.stride)
             if self._look is not None:

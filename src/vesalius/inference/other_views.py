@@ -2,8 +2,8 @@
 
 Breasts are nearly symmetric, so that what is marked alike at the mirrored place is more often normal tissue; and a
 lesion lies about as far from the nipple on either view of its breast (van Engeland and Karssemeijer, Medical Physics
-34:898, 2007). A logistic regression weighs both beside the mark's own log odds. Where an image is missing, what it
-would say counts as its average over the training marks.
+34:898, 2007). A logistic regression weighs both beside the mark's own log odds. Where one of the images is missing,
+what it would say counts as its average over the training marks; where both are, the mark keeps its score.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ class Pose:
     Args:
         view: "MLO" or "CC" where the role says so, else the role.
         side: "L" or "R" where the role says so, else where the chest wall lies.
+        named: whether the role says so.
         low, span: (2,) first voxel and extent of the breast along i and j; the chest wall is at low i.
         nipple: (2,) voxel that lies farthest from the chest wall.
     """
 
     view: str
     side: str
+    named: bool
     low: Array
     span: Array
     nipple: Array
@@ -69,7 +71,7 @@ def pose_of(role: str, seen: View) -> Pose | None:
     nipple = np.array([along[-1], np.flatnonzero(tip.any(0)).mean()], np.float64)
     named = re.fullmatch(r"(.+)-([LR])", role)
     view, side = named.groups() if named else (role, "wall at high i" if seen.turned else "wall at low i")
-    return Pose(view, side, low, span, nipple)
+    return Pose(view, side, named is not None, low, span, nipple)
 
 
 def tables_of(poses: Sequence[Pose | None], marks: Sequence[Candidates], scores: Sequence[Array]) -> list[Array]:
@@ -90,14 +92,14 @@ def tables_of(poses: Sequence[Pose | None], marks: Sequence[Candidates], scores:
         table[:, 0] = own[number]
         places = mine.centres[:, :2]
         for other, theirs, odds in zip(poses, marks, own, strict=True):
-            if pose is None or other is None:
+            if pose is None or other is None or not _comparable(pose, other, poses):
                 continue
             there, reach = theirs.centres[:, :2], _NEAR * other.span.max()
-            if other.view == pose.view and other.side != pose.side:
+            if other.side != pose.side:
                 mirrored = other.low + (places - pose.low) / pose.span * other.span
                 near = np.linalg.norm(mirrored[:, None] - there, axis=2) < reach
                 _take_in(table, 1, near, odds)
-            elif other.view != pose.view and other.side == pose.side:
+            else:
                 far = np.linalg.norm(places - pose.nipple, axis=1)
                 near = np.abs(far[:, None] - np.linalg.norm(there - other.nipple, axis=1)) < reach
                 _take_in(table, 3, near, odds)
@@ -105,11 +107,28 @@ def tables_of(poses: Sequence[Pose | None], marks: Sequence[Candidates], scores:
     return tables
 
 
+def _comparable(pose: Pose, other: Pose, poses: Sequence[Pose | None]) -> bool:
+    """Whether one shows the opposite breast in the same view, or the same breast in another view.
+
+    Where roles do not name the view, only a pair of images is compared: of four, nobody could say which are alike.
+    """
+    if pose.named and other.named:
+        return (pose.view == other.view) != (pose.side == other.side)
+    alike = [one for one in poses if one is not None and one.view == pose.view]
+    return not pose.named and other.view == pose.view and other.side != pose.side and len(alike) == 2
+
+
 def _take_in(table: Array, column: int, near: Array, odds: Array) -> None:
     """Raise a column to the best log odds near each mark, lower the next to its lead over the whole image."""
     best = np.where(near, odds, FLOOR).max(1, initial=FLOOR)
     table[:, column] = np.fmax(table[:, column], best)
-    table[:, column + 1] = np.fmin(table[:, column + 1], table[:, 0] - odds.max(initial=FLOOR))
+    if len(odds):
+        table[:, column + 1] = np.fmin(table[:, column + 1], table[:, 0] - odds.max())
+
+
+def has_partner(table: Array) -> Array:
+    """(n,) True for marks of which another image says something."""
+    return np.asarray(np.isfinite(table[:, 1:]).any(axis=1))
 
 
 @dataclass(frozen=True)
@@ -127,9 +146,10 @@ class OtherViews:
     bias: float
 
     def scores(self, table: Array) -> Array:
-        """Probability (n,) that each mark (n, len(FEATURES)) is a lesion; NaN counts as the average."""
+        """Probability (n,) that each mark (n, len(FEATURES)) is a lesion; its own where nothing else is said."""
         standard = np.nan_to_num((table - self.mean) / self.scale)
-        probability: Array = 1.0 / (1.0 + np.exp(-np.clip(standard @ self.weights + self.bias, -30, 30)))
+        total = np.where(has_partner(table), standard @ self.weights + self.bias, table[:, 0])
+        probability: Array = 1.0 / (1.0 + np.exp(-np.clip(total, -30, 30)))
         return probability
 
     def as_json(self) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def fit_detection(
         averages.append(average)
         states.append(state)
     plan = replace(plan, turns=tuple(tuple(state.turns) for state in states))
-    scoring = _judged(averages, parts, plan, question, filters, settings.seed, progress)
+    scoring = _judged(averages, parts, plan, question, filters, settings, progress)
     return _finished(averages, plan, scoring, filters, states, classes, images, settings, left_out)
 
 
@@ -304,7 +304,7 @@ def _judged(
     plan: DetectPlan,
     question: Target,
     filters: Filters | None,
-    seed: int,
+    settings: FitSettings,
     progress: Progress,
 ) -> Scoring:
     """How candidates are judged, fitted on those that networks found in patients they never saw."""
@@ -322,7 +322,7 @@ def _judged(
             table = features(image.array, heat[of_class], found, plan.stride)
             marks = None if filters is None else marks_of(said, name, image.seen)
             judged.append(Judged(image, of_class, found, table, marks))
-    return fit_scoring(judged, seed)
+    return fit_scoring(judged, settings.seed, together=len(settings.inputs) != 1)
 
 
 def _spent(work: Path) -> float:

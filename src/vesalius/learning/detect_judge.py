@@ -13,7 +13,8 @@ import numpy as np
 
 from vesalius.core.grid import Array
 from vesalius.inference.candidates import Candidates
-from vesalius.inference.other_views import OtherViews, pose_of, tables_of
+from vesalius.inference.other_views import FEATURES as OF_VIEWS
+from vesalius.inference.other_views import OtherViews, has_partner, pose_of, tables_of
 from vesalius.inference.second_look import FEATURES, SecondLook
 from vesalius.inference.second_opinion import SecondOpinion, joined
 from vesalius.learning.detect_data import LookedOver
@@ -85,8 +86,14 @@ class Turn:
     scores: Sequence[Array]
 
 
-def fit_scoring(judged: Sequence[Judged], seed: int) -> Scoring:
-    """What does best on patients that it was not fitted on."""
+def fit_scoring(judged: Sequence[Judged], seed: int, together: bool = True) -> Scoring:
+    """What does best on patients that it was not fitted on.
+
+    Args:
+        judged: candidates of every image and class.
+        seed: of how patients are dealt out.
+        together: whether the images of a case will be given together at the bedside.
+    """
     truth = _hits(judged)
     lesions = int(sum(item.hit.any(0).sum() for item in judged))
     if truth.all() or not truth.any():
@@ -111,7 +118,7 @@ def fit_scoring(judged: Sequence[Judged], seed: int) -> Scoring:
     turns: Sequence[Turn] = outside[best]
     if lesions >= _LEAST_HITS and all(item.marks is not None for item in judged):
         opinion, turns = _fit_opinion(turns, said)
-    if lesions >= _LEAST_HITS:
+    if lesions >= _LEAST_HITS and together:
         others = _fit_others(turns, seed, said)
     return Scoring(ways[best](table, truth), opinion, others, tuple(said))
 
@@ -142,7 +149,7 @@ def _fit_opinion(turns: Sequence[Turn], said: list[str]) -> tuple[SecondOpinion 
 def _fit_others(turns: Sequence[Turn], seed: int, said: list[str]) -> OtherViews | None:
     """How the opposite breast and the other view of the same count, where they help; adds to what is said."""
     tabled = _with_other_views(turns)
-    seen = [bool(np.isfinite(item.table[:, 1:]).any()) for item in tabled[0]]
+    seen = [bool(has_partner(item.table).any()) for item in tabled[0]]
     if sum(item.hit.any(0).sum() for item, there in zip(tabled[0], seen, strict=True) if there) < _LEAST_HITS:
         return None
     outside = [Turn(items, _outside(items, beside_others, seed + turn)) for turn, items in enumerate(tabled)]
@@ -153,7 +160,8 @@ def _fit_others(turns: Sequence[Turn], seed: int, said: list[str]) -> OtherViews
         return None
     said.append("The other views count.")
     every = [item for items in tabled for item in items]
-    return beside_others(np.concatenate([item.table for item in every]), _hits(every))
+    # Each mark is there once for each turn, which must not count as more marks than were measured with.
+    return beside_others(np.concatenate([item.table for item in every]), _hits(every), _STRENGTH / len(tabled))
 
 
 def _with_other_views(turns: Sequence[Turn]) -> list[list[Judged]]:
@@ -256,14 +264,17 @@ def with_trees(table: Array, truth: Array, seed: int, share: float = 0.5) -> Sec
     return SecondLook(straight.mean, straight.scale, straight.weights, straight.bias, trees, start, share)
 
 
-def beside_others(table: Array, truth: Array) -> OtherViews:
+def beside_others(table: Array, truth: Array, strength: float = _STRENGTH) -> OtherViews:
     """Logistic regression on what the case's other views say; a feature that nothing has counts for nothing."""
+    truth, table = truth[has_partner(table)], table[has_partner(table)]
+    if truth.all() or not truth.any():
+        return OtherViews(np.zeros(len(OF_VIEWS)), np.ones(len(OF_VIEWS)), np.eye(len(OF_VIEWS))[0], 0.0)
     there = np.isfinite(table)
     count = np.maximum(there.sum(0), 1)
     mean = np.where(there, table, 0.0).sum(0) / count
     spread = np.sqrt(np.where(there, np.square(table - mean), 0.0).sum(0) / count)
     scale = np.maximum(spread, 1e-6)
-    weights, bias = _logistic(np.nan_to_num((table - mean) / scale), truth, _STRENGTH)
+    weights, bias = _logistic(np.nan_to_num((table - mean) / scale), truth, strength)
     return OtherViews(mean, scale, weights, bias)
 
 

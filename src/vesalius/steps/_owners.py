@@ -73,17 +73,25 @@ class Owners:
                 rows[name] = owner
         return cls(*_by_shorter_names(rows), pattern)
 
-    def of_scan(self, name: str, patient: str, study: str) -> _Owner:
-        """(patient, visit) of an input, both identified; no patient where the pattern does not fit its name."""
+    def named(self, name: str) -> _Owner | None:
+        """What the table says of an input: (patient, visit), empty where it does not say; None without a row."""
         from vesalius.formats.names import volume_of, without_suffix
 
         name = volume_of(name)[0]
         plain = without_suffix(name)
         last = [PurePosixPath(name).name, PurePosixPath(plain).name]
         known = [self.rows.get(name), self.rows.get(plain), self.tails.get(plain), *map(self.rows.get, last)]
-        row = next((owner for owner in known if owner is not None), None)
+        return next((owner for owner in known if owner is not None), None)
+
+    def of_scan(self, name: str, patient: str, study: str) -> _Owner:
+        """(patient, visit) of an input, both identified; no patient where the pattern does not fit its name."""
+        from vesalius.formats.names import volume_of, without_suffix
+
+        row = self.named(name)
+        name = volume_of(name)[0]
+        plain = without_suffix(name)
         if row is not None:
-            return row[0] or patient or plain, row[1] or study or plain
+            return row[0] or patient or row[1] or plain, row[1] or study or plain
         if self.pattern is not None and not patient:
             match = self.pattern.search(name)
             if match is None:

@@ -118,6 +118,7 @@ def fit(
         **_card(study, task, folder.name, roles, train, seed),
         **asked.card(study),
         **fitted.card,
+        "pooled": not roles and _several(train, fitted.card),
         "data": {"licence": licence, "attribution": attribution},
     }
     with spool_of(study.meta) as spool:
@@ -134,6 +135,11 @@ def fit(
     if opponent is not None:
         _fit_rival(opponent, asked, study, train, roles, progress)
     return model
+
+
+def _several(train: Sequence[Case], card: Mapping[str, Any]) -> bool:
+    """Whether the images of a study belong together: most cases have several, or they are compared with each other."""
+    return 2 * sum(len(case.images) > 1 for case in train) > len(train) or card.get("other_views") is not None
 
 
 def _training_side() -> Any:
@@ -177,7 +183,6 @@ def _card(
         "research_only": RESEARCH_ONLY,
         "vesalius": __version__,
         "inputs": list(roles),
-        "pooled": not roles and 2 * sum(len(case.images) > 1 for case in train) > len(train),
         "roles": rules.as_json(),
         "seed": seed,
         "cohort": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ def predict(
     *,
     to: str | Path,
     table: str | Path | None = None,
+    patient: str | None = None,
     case: str | None = None,
     key: str | None = None,
     force: bool = False,
@@ -58,7 +59,8 @@ def predict(
 ) -> list[Predicted]:
     """Run a model on scans and write `predictions.csv`, and beside it masks or `detections.csv`.
 
-    Inputs stream one by one through one loaded model. Outputs are as identified as their inputs and stay in
+    Inputs stream one by one through one loaded model; those that are answered together wait until all were found.
+    Outputs are as identified as their inputs and stay in
     `to`. A run that was interrupted leaves no half-written file, and no `predictions.csv`.
 
     Args:
@@ -66,6 +68,7 @@ def predict(
         inputs: files, folders and DICOM series.
         to: folder for the outputs; one that exists is not overwritten without `force`.
         table: CSV that is matched with the files by its `key` column, as for `ingest`.
+        patient: column of `table` that names the patient, where cases of different patients have one name.
         case: column of `table` that joins several files into one case, which is answered together.
         key: column that names the files; by default the first of input, file, image and id that the table has.
         threads: CPU threads; all by default.
@@ -73,7 +76,7 @@ def predict(
         progress: told how far the work is.
 
     Returns:
-        A row per input, in order.
+        A row per input in order, then a row for each case or study of several.
 
     Raises:
         UsageError: an input does not exist, `to` does, or the table cannot be used.
@@ -91,11 +94,11 @@ def predict(
         if not path.exists():
             raise UsageError("This input does not exist.", remedy="Check its spelling.", file=path)
     loaded = load_model(model, threads) if isinstance(model, (str, Path)) else model
-    owners = _owners(table, key, case, loaded.card)
+    owners = _owners(table, key, patient, case, loaded.card)
     answers = answers_of(loaded, folder)
     rows: list[Predicted] = []
     readable = False
-    found = (scan for path in paths for scan in find_scans(path))
+    found = _named_apart((path, scan) for path in paths for scan in find_scans(path))
     for study in progress.track(_by_study(found, loaded.card, owners), "Predicting"):
         row, aside = _predict_one(loaded, study, answers)
         rows.append(row)
@@ -104,6 +107,8 @@ def predict(
             progress.set_aside(name, reason, "")
     if not rows:
         raise UsageError("No image was found in the inputs.", remedy="Name scans or folders of scans.", file=paths[0])
+    if owners is not None:
+        _say_unnamed(rows, owners, progress)
     answers.finish()
     _write_table(rows, answers.columns, folder)
     if not readable:
@@ -126,15 +131,44 @@ class _Study:
     problem: str = ""
 
 
-def _owners(table: str | Path | None, key: str | None, case: str | None, card: Mapping[str, Any]) -> Owners | None:
+def _owners(
+    table: str | Path | None, key: str | None, patient: str | None, case: str | None, card: Mapping[str, Any]
+) -> Owners | None:
     """Which files belong together, where a table says so."""
-    if table is None and case is None:
+    if table is None:
+        if patient or case or key:
+            raise UsageError("--patient, --case and --key name columns of a table.", remedy="Add --table FILE.csv.")
         return None
     if case is None:
         raise UsageError("--table is here to join files.", remedy="Name the column that does so with --case.")
     if len(card["inputs"]) == 1:
-        raise UsageError("The model answers each image by itself.", remedy="Leave --case out.")
-    return Owners.of(table, key, None, case, None)
+        raise UsageError("The model answers each image by itself.", remedy="Leave --table out.")
+    return Owners.of(table, key, patient, case, None)
+
+
+def _say_unnamed(rows: Sequence[Predicted], owners: Owners, progress: Progress) -> None:
+    """Tell which inputs the table did not join.
+
+    Raises:
+        UsageError: it joined none.
+    """
+    alone = sum(owners.named(row.input) is None for row in rows)
+    remedy = "Check --key, and how the table writes their paths."
+    if alone and alone == len(rows):
+        raise UsageError("The table names none of the inputs.", remedy=remedy)
+    if alone:
+        progress.say(f"{alone} inputs are not named in the table; each was answered by itself. {remedy}")
+
+
+def _named_apart(found: Iterable[tuple[Path, Any]]) -> Iterator[Any]:
+    """What was found, with its folder before the name where another argument holds a like-named input."""
+    names: set[str] = set()
+    for path, scan in found:
+        folder = path if path.is_dir() else path.parent
+        tried = (scan.name, f"{folder.name}/{scan.name}", f"{folder.as_posix()}/{scan.name}")
+        name = next((name for name in tried if name not in names), tried[-1])
+        names.add(name)
+        yield scan if name == scan.name else replace(scan, name=name)
 
 
 def _by_study(found: Iterable[Any], card: Mapping[str, Any], owners: Owners | None) -> Iterator[_Study]:
@@ -142,29 +176,31 @@ def _by_study(found: Iterable[Any], card: Mapping[str, Any], owners: Owners | No
 
     A model with one input, or with none in particular, answers each scan by itself; one that learned from
     cases of several images each (`pooled`) answers for all scans of a DICOM study together. With several
-    inputs, the card's role rules pick the scans of each study that the model needs. Where a table joins files
+    inputs, the card's role rules pick the scans of each study that the model needs. Where a table joins inputs
     (`owners`), its cases take the place of studies.
     """
-    from vesalius.formats.roles import FALLBACK, IGNORE, Rules
+    from vesalius.formats.roles import FALLBACK, Rules
     from vesalius.formats.scan import Refused
 
     wanted = list(card["inputs"])
     rules = Rules.from_json(card["roles"]) if card.get("roles") else None
-    studies: dict[tuple[str, str], dict[str, tuple[Scan, str]]] = {}
-    pooled: dict[tuple[str, str], list[tuple[Scan, str]]] = {}
+    studies: dict[tuple[str, ...], dict[str, tuple[Scan, str]]] = {}
+    pooled: dict[tuple[str, ...], list[tuple[Scan, str]]] = {}
     for scan in found:
         if isinstance(scan, Refused):
             yield _Study(scan.name, (), f"{scan.reason} {scan.remedy}".strip())
             continue
         role = rules.role(scan) if rules is not None else FALLBACK
-        case = scan.study if owners is None else owners.of_scan(scan.name, scan.patient, scan.study)[1]
+        case: tuple[str, ...] = (scan.patient, scan.study) if scan.study else ()
+        if owners is not None and owners.named(scan.name) is not None:
+            case = ("table", *owners.of_scan(scan.name, scan.patient, scan.study))
         if len(wanted) > 1:
-            key = (scan.patient, case or scan.name.rpartition("/")[0])
-            studies.setdefault(key, {}).setdefault(role, (scan, role))
-        elif not wanted and (owners is not None or (card.get("pooled") and scan.source == "dicom")):
-            if role != IGNORE:
-                pooled.setdefault((scan.patient, case), []).append((scan, role))
-        elif not _is_ignored(scan, role, wanted[0] if wanted else ANY_ROLE):
+            studies.setdefault(case or (scan.name.rpartition("/")[0],), {}).setdefault(role, (scan, role))
+        elif _is_ignored(scan, role, wanted[0] if wanted else ANY_ROLE):
+            continue
+        elif not wanted and case and (case[0] == "table" or (card.get("pooled") and scan.source == "dicom")):
+            pooled.setdefault(case, []).append((scan, role))
+        else:
             yield _Study(scan.name, ((scan, role),))
     for members in pooled.values():
         yield _Study(members[0][0].name, tuple(members))
