@@ -28,7 +28,15 @@ from vesalius.inference.other_views import OtherViews, tables_of  # noqa: E402
 from vesalius.inference.second_look import FEATURES, SecondLook  # noqa: E402
 from vesalius.learning.detect import fit_detection  # noqa: E402
 from vesalius.learning.detect_data import LesionPatches, LookedOver, look_over, target_of  # noqa: E402
-from vesalius.learning.detect_judge import Judged, Scoring, Turn, _with_other_views, fit_scoring, with_trees  # noqa: E402
+from vesalius.learning.detect_judge import (  # noqa: E402
+    Judged,
+    Scoring,
+    Turn,
+    _alarm_scores,
+    _with_other_views,
+    fit_scoring,
+    with_trees,
+)
 from vesalius.learning.detect_lesson import detection_loss, runner  # noqa: E402
 from vesalius.learning.detect_opinion import FilterStudy  # noqa: E402
 from vesalius.learning.detect_plan import DetectPlan, first_plan, with_photographs  # noqa: E402
@@ -107,6 +115,10 @@ def test_planes_are_learned_and_found_at_the_bedside(tmp_path: Path) -> None:
         hit += bool(np.hypot(*np.subtract(best.centre, wanted.centre)[:2]) <= 5)
     assert hit >= 3
     assert any("Out of fold" in sentence for sentence in fitted.card["sentences"])
+    points = fitted.card["threshold"]["false_positives_per_image"]["lesion"]
+    assert list(points) == ["0.5", "1", "2", "4"]
+    assert 1 > points["0.5"] >= points["1"] >= points["2"] >= points["4"] >= 0
+    assert 0 <= fitted.card["threshold"]["sensitivity_99"] < 1
 
 
 def test_filters_give_a_second_opinion_where_it_helps(tmp_path: Path) -> None:
@@ -391,6 +403,17 @@ def test_the_opposite_breast_counts_where_it_helps() -> None:
     alone = [item for n in range(60) for item in both_breasts(n, True)[:1]]
     assert fit_scoring(alone, 0).others is None
     assert not any("opposite" in said for said in fit_scoring(alone, 0).said)
+
+
+def test_scores_stand_for_the_false_positives_that_they_left() -> None:
+    items = [item for n in range(60) for item in both_breasts(n, True)]
+    scoring = fit_scoring(items, 0)
+    turn = Turn(items, [item.found.heat for item in items])
+    wrong = np.concatenate([item.found.heat[~item.hit.any(1)] for item in items])
+    for rate, score in zip((0.5, 1, 2), _alarm_scores([turn], 0), strict=False):
+        assert (wrong > score).sum() == rate * len(items)
+    assert list(scoring.alarms[0]) == sorted(scoring.alarms[0], reverse=True) and scoring.alarms[0][3] == 0
+    assert scoring.triage is not None and 0 < scoring.triage < 1
 
 
 def test_the_opposite_breast_does_not_count_where_it_does_not_help() -> None:

@@ -235,6 +235,54 @@ def test_a_case_whose_asked_image_nobody_looked_over_is_set_aside(tmp_path):
     assert [one.id for one in measured.cases] == [other.id] and [name for name, _ in measured.aside] == [case.id]
 
 
+CARD = {"target": "mass", "classes": [{"name": "mass"}], "threshold": {
+    "false_positives_per_image": {"mass": {"0.5": 0.9, "2": 0.5}}, "sensitivity_99": 0.2}}  # fmt: skip
+
+
+def test_the_models_own_threshold_is_measured():
+    cases = [make_case(number, [(0, 50, 50, 0, 10)] if number % 2 else []) for number in range(8)]
+    cohort = Cohort("some", Path("nowhere"), tuple(cases))
+    task = task_named("detection", cohort, CARD)
+    scores = []
+    for number, case in enumerate(cases):
+        marks = [mark(case, 0.8 if number % 4 == 1 else 0.4, 50, 50)] if number % 2 else [mark(case, 0.5, 120, 90)]
+        marks += [mark(case, 0.6, 150, 30)] if number in (0, 1, 2) else []
+        scores += task.score("model", case, Prediction(findings=tuple(marks)))
+        scores += task.score("rival", case, Prediction(findings=tuple(marks)))
+    metrics = task.metrics(scores, seed=0)
+    assert find_metric(metrics, "model", "own_sensitivity", "mass").value == 0.5
+    cost = find_metric(metrics, "model", "own_false_positives", "mass")
+    assert cost.value == 3 / 8 and 0 <= cost.low < cost.value < cost.high  # a score of 0.5 is not above 0.5
+    assert find_metric(metrics, "rival", "own_false_positives", "mass") is None
+    said = task.sentences(scores, metrics, ARMS)
+    assert any("makes 0.38" in one and "finds 0.50" in one for one in said)
+    assert any("threshold chosen before" in one for one in said)
+
+
+def test_false_alarms_are_counted_on_normals():
+    cases = [make_case(number) for number in range(10)]
+    task = task_named("detection", Cohort("normal", Path("nowhere"), tuple(cases)), CARD)
+    for alarms, value in ((3, 0.3), (0, 0.0)):
+        scores = []
+        for number, case in enumerate(cases):
+            score = 0.7 if number < alarms else 0.3
+            scores += task.score("model", case, Prediction(findings=(mark(case, score, 50, 50),)))
+        metrics = task.metrics(scores, seed=0)
+        assert {m.name for m in metrics} == {"own_false_positives"}
+        found = find_metric(metrics, "model", "own_false_positives", "all")
+        assert found.value == value and found.high > 0.36
+        assert any(f"makes {value:.2f}" in one and "finds" not in one for one in task.sentences(scores, metrics, ARMS))
+
+
+@pytest.mark.parametrize("threshold", [None, 3, {"false_positives_per_image": 3},
+                                       {"false_positives_per_image": {"mass": {"2": "x"}}}])  # fmt: skip
+def test_a_card_without_usable_thresholds_is_measured_without(threshold):
+    cases = [make_case(number) for number in range(3)]
+    task = task_named("detection", Cohort("normal", Path("nowhere"), tuple(cases)), {**CARD, "threshold": threshold})
+    _, scores = scored(task, cases, {"model": 0.8})
+    assert task.metrics(scores, seed=0) == ()
+
+
 def test_a_model_meets_a_cohort_of_normals():
     cases = [make_case(number) for number in range(8)]
     cohort = Cohort("normal", Path("nowhere"), tuple(cases))

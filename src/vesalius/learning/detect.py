@@ -28,7 +28,7 @@ from vesalius.inference.second_look import features
 from vesalius.inference.second_opinion import marks_of
 from vesalius.learning.classify_weights import shipped_json
 from vesalius.learning.detect_data import LesionPatches, LookedOver, Places, look_over
-from vesalius.learning.detect_judge import Judged, Scoring, fit_scoring
+from vesalius.learning.detect_judge import ALARMS_PER_IMAGE, Judged, Scoring, fit_scoring
 from vesalius.learning.detect_lesson import DetectionLesson, runner
 from vesalius.learning.detect_opinion import Filters, FilterStudy
 from vesalius.learning.detect_plan import DetectPlan, first_plan, with_photographs
@@ -70,7 +70,7 @@ def fit_detection(
 
     Returns:
         The bundle's files; the card's keys `preparation`, `network`, `second_look`, `second_opinion`, `other_views`,
-        `plan`, `versions` and `sentences`; and the curve.
+        `threshold`, `plan`, `versions` and `sentences`; and the curve.
 
     Raises:
         UsageError: there is nothing to learn from, or something is asked that a detector cannot do.
@@ -136,7 +136,7 @@ def fit_detection(
         states.append(state)
     plan = replace(plan, turns=tuple(tuple(state.turns) for state in states))
     scoring = _judged(averages, parts, plan, question, filters, settings, progress)
-    return _finished(averages, plan, scoring, filters, states, classes, images, settings, left_out)
+    return _finished(averages, plan, scoring, filters, states, question.classes, images, settings, left_out)
 
 
 def _finished(
@@ -145,7 +145,7 @@ def _finished(
     scoring: Scoring,
     filters: Filters | None,
     states: Sequence[State],
-    classes: int,
+    names: Sequence[str],
     images: Sequence[LookedOver],
     settings: FitSettings,
     left_out: Sequence[str],
@@ -175,14 +175,33 @@ def _finished(
         },
         "second_look": None if scoring.look is None else scoring.look.as_json(), "second_opinion": opinion,
         "other_views": None if scoring.others is None else scoring.others.as_json(),
+        "threshold": _thresholds(scoring, names),
         "plan": plan.as_json(), "versions": versions(),
         **({"start": shipped_json()} if plan.pretrained else {}),
         "sentences": [
             f"{len(images)} images that were looked over, with {lesions} lesions.", *left_out, *plan.sentences(),
             f"Trained {sum(state.step for state in states)} steps in {minutes:.1f} minutes.", *scoring.said,
+            *_operating_points(scoring, names),
         ],
     }  # fmt: skip
     return Fitted(files, card, training_curve(states, "heat + sizes"))
+
+
+def _thresholds(scoring: Scoring, names: Sequence[str]) -> dict[str, Any]:
+    """Scores for the card: by class and false positives per image, and that of triage."""
+    rates = [f"{rate:g}" for rate in ALARMS_PER_IMAGE]
+    by_class = {name: dict(zip(rates, found, strict=True)) for name, found in zip(names, scoring.alarms, strict=False)}
+    triage = {} if scoring.triage is None else {"sensitivity_99": scoring.triage}
+    return {"false_positives_per_image": by_class, **triage}
+
+
+def _operating_points(scoring: Scoring, names: Sequence[str]) -> list[str]:
+    rates = ", ".join(f"{rate:g}" for rate in ALARMS_PER_IMAGE)
+    return [
+        f"Out of fold, scores of {name} above {', '.join(f'{score:.3f}' for score in found)} left {rates} false "
+        "positives per image."
+        for name, found in zip(names, scoring.alarms, strict=False)
+    ]
 
 
 def _places(case: Case, question: Target, roles: Sequence[str]) -> Places:

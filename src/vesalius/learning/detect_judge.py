@@ -19,6 +19,7 @@ from vesalius.inference.second_look import FEATURES, SecondLook
 from vesalius.inference.second_opinion import SecondOpinion, joined
 from vesalius.learning.detect_data import LookedOver
 from vesalius.learning.detect_lesson import hits
+from vesalius.measures.triage import SENSITIVITY
 
 ALARMS_PER_IMAGE = (0.5, 1.0, 2.0, 4.0)  # false positives per image at which sensitivities are averaged
 _FOLDS, _REPEATS = 5, 3
@@ -70,12 +71,17 @@ class Scoring:
         opinion: how the filters' marks count; None where they do not help.
         others: how the case's other views count; None where they do not help.
         said: what was measured, in words.
+        alarms: of each class (from 0), the scores that leave as many false positives per image as
+            `ALARMS_PER_IMAGE` says.
+        triage: score that the surest mark of 99 % of the cases with a lesion reaches; None without such cases.
     """
 
     look: SecondLook | None
     opinion: SecondOpinion | None
     others: OtherViews | None
     said: tuple[str, ...]
+    alarms: tuple[tuple[float, ...], ...] = ()
+    triage: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +125,9 @@ def fit_scoring(judged: Sequence[Judged], seed: int, together: bool = True) -> S
     if lesions >= _LEAST_HITS and all(item.marks is not None for item in judged):
         opinion, turns = _fit_opinion(turns, said)
     if lesions >= _LEAST_HITS and together:
-        others = _fit_others(turns, seed, said)
-    return Scoring(ways[best](table, truth), opinion, others, tuple(said))
+        others, turns = _fit_others(turns, seed, said)
+    alarms = tuple(_alarm_scores(turns, number) for number in sorted({item.of_class for item in judged}))
+    return Scoring(ways[best](table, truth), opinion, others, tuple(said), alarms, _triage_score(turns))
 
 
 def _fit_opinion(turns: Sequence[Turn], said: list[str]) -> tuple[SecondOpinion | None, Sequence[Turn]]:
@@ -146,22 +153,26 @@ def _fit_opinion(turns: Sequence[Turn], said: list[str]) -> tuple[SecondOpinion 
     return opinion, [Turn(turn.items, [opinion.scores(total) for total in turn.scores]) for turn in together]
 
 
-def _fit_others(turns: Sequence[Turn], seed: int, said: list[str]) -> OtherViews | None:
-    """How the opposite breast and the other view of the same count, where they help; adds to what is said."""
+def _fit_others(turns: Sequence[Turn], seed: int, said: list[str]) -> tuple[OtherViews | None, Sequence[Turn]]:
+    """How the opposite breast and the other view of the same count where they help, and what is found with them.
+
+    Adds to what is said.
+    """
     tabled = _with_other_views(turns)
     seen = [bool(has_partner(item.table).any()) for item in tabled[0]]
     if sum(item.hit.any(0).sum() for item, there in zip(tabled[0], seen, strict=True) if there) < _LEAST_HITS:
-        return None
+        return None, turns
     outside = [Turn(items, _outside(items, beside_others, seed + turn)) for turn, items in enumerate(tabled)]
     said.append(_sentence("with the opposite breast and other views of the same", _mean_of(outside)))
     lesions = sum(int((item.image.classes == item.of_class).sum()) for item in tabled[0])
     if lesions * float((_mean_of(outside) - _mean_of(turns)).mean()) < _LEAST_GAIN:
         said.append("The other views do not count, as they did not help.")
-        return None
+        return None, turns
     said.append("The other views count.")
     every = [item for items in tabled for item in items]
     # Each mark is there once for each turn, which must not count as more marks than were measured with.
-    return beside_others(np.concatenate([item.table for item in every]), _hits(every), _STRENGTH / len(tabled))
+    table = np.concatenate([item.table for item in every])
+    return beside_others(table, _hits(every), _STRENGTH / len(tabled)), outside
 
 
 def _with_other_views(turns: Sequence[Turn]) -> list[list[Judged]]:
@@ -181,6 +192,32 @@ def _with_other_views(turns: Sequence[Turn]) -> list[list[Judged]]:
             tables |= dict(zip(numbers, found, strict=True))
         tabled.append([replace(item, table=tables[number]) for number, item in enumerate(turn.items)])
     return tabled
+
+
+def _alarm_scores(turns: Sequence[Turn], of_class: int) -> tuple[float, ...]:
+    """Scores of a class above which there are so many false positives per image, the mean of the turns."""
+    found = []
+    for turn in turns:
+        ours = [(item, score) for item, score in zip(turn.items, turn.scores, strict=True) if item.of_class == of_class]
+        wrong = np.sort(np.concatenate([score[~item.hit.any(1)] for item, score in ours]))[::-1]
+        allowed = [int(rate * len(ours)) for rate in ALARMS_PER_IMAGE]
+        found.append([wrong[count] if count < len(wrong) else 0.0 for count in allowed])
+    return tuple(float(score) for score in np.mean(found, axis=0))
+
+
+def _triage_score(turns: Sequence[Turn]) -> float | None:
+    """Score that the surest mark of nearly every case with a lesion reaches, the mean of the turns."""
+    found = []
+    for turn in turns:
+        surest: dict[str, float] = {}
+        sick = {item.image.case for item in turn.items if len(item.image.classes)}
+        for item, score in zip(turn.items, turn.scores, strict=True):
+            if item.image.case in sick:
+                surest[item.image.case] = max(surest.get(item.image.case, 0.0), float(score.max(initial=0.0)))
+        if not surest:
+            return None
+        found.append(sorted(surest.values())[int((1 - SENSITIVITY) * len(surest))])
+    return float(np.mean(found))
 
 
 def _hits(items: Sequence[Judged]) -> Array:

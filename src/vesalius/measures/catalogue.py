@@ -111,6 +111,17 @@ MEASURES |= (
         Better.LOWER,
     )
     | _ranked(
+        "own_sensitivity",
+        "sensitivity at the model's own threshold",
+        "Share of lesions found at the score that left 2 false positives per image when the model was fitted.",
+    )
+    | _ranked(
+        "own_false_positives",
+        "false positives per image at the model's own threshold",
+        "False alarms per image at the score that left 2 when the model was fitted.",
+        Better.LOWER,
+    )
+    | _ranked(
         "cpm",
         "CPM",
         "Mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per image.",

@@ -51,6 +51,10 @@ class FreeResponse:
         self._images = np.asarray(images, dtype=np.float64)
         self.thresholds: FloatArray = ordered[self._ends]
 
+    def above(self, score: float) -> int:
+        """The step of the curve that keeps the candidates with a score above this."""
+        return int((self.thresholds > score).sum())
+
     def curve(self, weights: FloatArray | None = None) -> Curve:
         """The free-response curve of each weighting (draws, cases), or of all cases once."""
         used = np.ones((1, len(self._lesions))) if weights is None else weights
@@ -103,6 +107,10 @@ class Curve:
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         gained = np.diff(self.found, axis=1)
         return _ratio((gained * envelope[:, 1:]).sum(axis=1), self.lesions)
+
+    def at_step(self, step: int) -> tuple[FloatArray, FloatArray]:
+        """(draws,) sensitivity and false alarms per image at one step of the curve."""
+        return _ratio(self.found[:, step], self.lesions), _ratio(self.alarms[:, step], self.images)
 
     def points(self) -> tuple[FloatArray, FloatArray]:
         """False alarms per image and sensitivity of the first weighting, for a plot."""

@@ -154,8 +154,9 @@ class Detection:
         return rows
 
     def metrics(self, scores: Sequence[Score], *, seed: int) -> tuple[Metric, ...]:
-        """Sensitivity at seven rates of false positives, CPM and average precision, with intervals over patients."""
-        return metrics(Sample.of(scores, self.target.classes), seed=seed)
+        """Sensitivity at seven rates of false positives, CPM, average precision, and what the model's own threshold
+        finds and costs, with intervals over patients."""
+        return metrics(Sample.of(scores, self.target.classes), findings.own_thresholds(self.thresholds), seed=seed)
 
     def rank(self, scores: Sequence[Score]) -> dict[str, float]:
         """Score of the least sure lesion (0 where missed) minus that of the surest false alarm, by case."""

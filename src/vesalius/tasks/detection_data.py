@@ -18,6 +18,7 @@ from vesalius.measures.ranking import Ranking
 from vesalius.measures.summary import DIFFERENCE, MODEL, OVERALL, RIVAL
 
 RESAMPLES = 1000
+_UNSEEN = float(-np.log(0.025))  # events that a Poisson count of none leaves possible (two-sided 95 %)
 CRITERIA = {"centre": 0.0, "iou_10": 0.1, "iou_50": 0.5}  # agreement that counts as a hit, by criterion
 RATE_NAMES = ("1_8", "1_4", "1_2", "1", "2", "4", "8")
 
@@ -144,22 +145,33 @@ def _candidates(rows: Sequence[Mapping[str, float]]) -> Candidates:
     )
 
 
-def metrics(sample: Sample, *, seed: int, resamples: int = RESAMPLES) -> tuple[Metric, ...]:
+def metrics(sample: Sample, own: Mapping[str, float], *, seed: int, resamples: int = RESAMPLES) -> tuple[Metric, ...]:
     """Every figure of every arm and of their difference, with 95 % intervals over patients.
 
-    `all` is the mean over the classes that occur.
+    `all` is the mean over the classes that occur; of false positives, over all that have a threshold.
+
+    Args:
+        sample: the scores.
+        own: the model's own thresholds, by class.
+        seed, resamples: of the bootstrap.
     """
-    present = [name for name in sample.classes if sample.cases and sample.lesions[name].sum() > 0]
-    if not present or not sample.arms:
+    if not sample.cases or not sample.arms:
         return ()
-    figures = {(arm, name): _Figures(sample, arm, name) for arm in sample.arms for name in present}
+    present = [name for name in sample.classes if sample.lesions[name].sum() > 0 or name in own]
+    if not present:
+        return ()
+    figures = {
+        (arm, name): _Figures(sample, arm, name, own.get(name) if arm == MODEL else None)
+        for arm in sample.arms
+        for name in present
+    }
     names: list[tuple[str, str, str]] = []
 
     def statistics(weights: FloatArray) -> FloatArray:
         found: dict[tuple[str, str, str], FloatArray] = {}
         for arm in sample.arms:
             each = {name: figures[arm, name](weights) for name in present}
-            for measure in each[present[0]]:
+            for measure in dict.fromkeys(measure for found_of in each.values() for measure in found_of):
                 held = [name for name in present if measure in each[name]]
                 found |= {(arm, measure, name): each[name][measure] for name in held}
                 found[arm, measure, OVERALL] = np.mean([each[name][measure] for name in held], axis=0)
@@ -167,7 +179,7 @@ def metrics(sample: Sample, *, seed: int, resamples: int = RESAMPLES) -> tuple[M
             found |= {
                 (DIFFERENCE, *key[1:]): value - found[(RIVAL, *key[1:])]
                 for key, value in found.items()
-                if key[0] == MODEL
+                if key[0] == MODEL and (RIVAL, *key[1:]) in found
             }
         names[:] = list(found)
         return np.stack(list(found.values()), axis=1)
@@ -179,7 +191,9 @@ def metrics(sample: Sample, *, seed: int, resamples: int = RESAMPLES) -> tuple[M
         if not np.isfinite(interval.value):
             continue
         low, high = interval.low, interval.high
-        if arm != DIFFERENCE and interval.n > 1 and low == high and interval.value in (0.0, 1.0):
+        if measure == "own_false_positives":
+            high = max(high, _UNSEEN / float(sample.images.sum()))
+        elif arm != DIFFERENCE and interval.n > 1 and low == high and interval.value in (0.0, 1.0):
             units = fewest.get(name, min(fewest.values()))  # drawing again cannot doubt a perfect figure
             low, high = wilson(interval.value * units, units)
         rows.append(Metric(arm, measure, name, interval.value, low, high, interval.n))
@@ -188,15 +202,23 @@ def metrics(sample: Sample, *, seed: int, resamples: int = RESAMPLES) -> tuple[M
 
 
 class _Figures:
-    """The figures of one arm and class for any weighting of the cases."""
+    """The figures of one arm and class for any weighting of the cases; `own` is the arm's own threshold."""
 
-    def __init__(self, sample: Sample, arm: str, name: str) -> None:
+    def __init__(self, sample: Sample, arm: str, name: str, own: float | None) -> None:
+        self._lesions = sample.lesions[name].sum() > 0
         self._responses = {criterion: sample.response(arm, name, criterion) for criterion in CRITERIA}
+        self._own = own
         has = sample.lesions[name] > 0
         self._ranking = Ranking(has, sample.arms[arm][name].highest) if 0 < has.sum() < len(has) else None
 
     def __call__(self, weights: FloatArray) -> dict[str, FloatArray]:
         curve = self._responses["centre"].curve(weights)
+        at_own: dict[str, FloatArray] = {}
+        if self._own is not None:
+            sensitivity, alarms = curve.at_step(self._responses["centre"].above(self._own))
+            at_own = {"own_sensitivity": sensitivity, "own_false_positives": alarms}
+        if not self._lesions:
+            return {name: values for name, values in at_own.items() if name == "own_false_positives"}
         found = {
             f"sensitivity_at_{name}_fp": curve.sensitivity_at(rate)
             for name, rate in zip(RATE_NAMES, RATES, strict=True)
@@ -206,6 +228,7 @@ class _Figures:
         for criterion in ("iou_10", "iou_50"):
             name = criterion.replace("iou", "ap")
             found[name] = self._responses[criterion].curve(weights).average_precision()
+        found |= at_own
         if self._ranking is not None:
             found["auroc"] = self._ranking.steps(weights).auroc()
         return found

@@ -43,6 +43,7 @@ def sentences(
         f"{100 * LEAST_SHARE:g} % of the image's longest side). Each lesion is found once, by its surest mark; "
         "further marks on it count for nothing, and as false alarms in average precision at an overlap."
     )
+    found += _at_own_threshold(metrics, arms)
     found += triage_sentences(_triage(sample, site, thresholds), site, arms, " or ".join(sample.classes))
     if unjudged:
         found.append(f"Not judged, because only the model or only the cohort knows them: {listed(unjudged)}.")
@@ -114,6 +115,28 @@ def _cpm(metrics: Sequence[Metric], arms: Mapping[str, str]) -> list[str]:
     return [
         f"Over 1/8 to 8 false positives per image {arms.get(MODEL, 'the model')}'s mean sensitivity (CPM) is "
         f"{mean.value:.2f} ({mean.low:.2f} to {mean.high:.2f})."
+    ]
+
+
+def own_thresholds(thresholds: Mapping[str, Any]) -> dict[str, float]:
+    """The model's own threshold of each class: the score that left 2 false positives per image out of fold."""
+    by_class = thresholds.get("false_positives_per_image")
+    if not isinstance(by_class, Mapping):
+        return {}
+    found = {str(name): scores.get("2") for name, scores in by_class.items() if isinstance(scores, Mapping)}
+    return {name: float(score) for name, score in found.items() if isinstance(score, (int, float))}
+
+
+def _at_own_threshold(metrics: Sequence[Metric], arms: Mapping[str, str]) -> list[str]:
+    """What the model's own threshold costs here, and finds where there is something to find."""
+    cost = find_metric(metrics, MODEL, "own_false_positives", OVERALL)
+    if cost is None:
+        return []
+    found = find_metric(metrics, MODEL, "own_sensitivity", OVERALL)
+    finds = f", and finds {found.value:.2f} ({found.low:.2f} to {found.high:.2f}) of the lesions" if found else ""
+    return [
+        f"At the score that left 2 false positives per image when it was fitted, {arms.get(MODEL, 'the model')} makes "
+        f"{cost.value:.2f} ({cost.low:.2f} to {cost.high:.2f}) here{finds}."
     ]
 
 
