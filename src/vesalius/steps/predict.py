@@ -60,8 +60,8 @@ def predict(
     """Run a model on scans and write `predictions.csv`, and beside it masks or `detections.csv`.
 
     Inputs stream one by one through one loaded model; those that are answered together wait until all were found.
-    Outputs are as identified as their inputs and stay in
-    `to`. A run that was interrupted leaves no half-written file, and no `predictions.csv`.
+    Outputs are as identified as their inputs and stay in `to`. A run that was interrupted leaves no half-written
+    file, and no `predictions.csv`.
 
     Args:
         model: a bundle's folder, the name of a shipped model, or a loaded model.
@@ -184,22 +184,24 @@ def _by_study(found: Iterable[Any], card: Mapping[str, Any], owners: Owners | No
 
     wanted = list(card["inputs"])
     rules = Rules.from_json(card["roles"]) if card.get("roles") else None
-    studies: dict[tuple[str, ...], dict[str, tuple[Scan, str]]] = {}
-    pooled: dict[tuple[str, ...], list[tuple[Scan, str]]] = {}
+    studies: dict[tuple[bool, str, str], dict[str, tuple[Scan, str]]] = {}
+    pooled: dict[tuple[bool, str, str], list[tuple[Scan, str]]] = {}
     for scan in found:
         if isinstance(scan, Refused):
             yield _Study(scan.name, (), f"{scan.reason} {scan.remedy}".strip())
             continue
         role = rules.role(scan) if rules is not None else FALLBACK
-        case: tuple[str, ...] = (scan.patient, scan.study) if scan.study else ()
-        if owners is not None and owners.named(scan.name) is not None:
-            case = ("table", *owners.of_scan(scan.name, scan.patient, scan.study))
+        joined = owners is not None and owners.named(scan.name) is not None
+        case = (scan.patient, scan.study)
+        if owners is not None and joined:
+            case = owners.of_scan(scan.name, scan.patient, scan.study)
         if len(wanted) > 1:
-            studies.setdefault(case or (scan.name.rpartition("/")[0],), {}).setdefault(role, (scan, role))
+            key = (joined, case[0], case[1] or scan.name.rpartition("/")[0])
+            studies.setdefault(key, {}).setdefault(role, (scan, role))
         elif _is_ignored(scan, role, wanted[0] if wanted else ANY_ROLE):
             continue
-        elif not wanted and case and (case[0] == "table" or (card.get("pooled") and scan.source == "dicom")):
-            pooled.setdefault(case, []).append((scan, role))
+        elif not wanted and (joined or (card.get("pooled") and scan.source == "dicom" and scan.study)):
+            pooled.setdefault((joined, *case), []).append((scan, role))
         else:
             yield _Study(scan.name, ((scan, role),))
     for members in pooled.values():
