@@ -92,6 +92,16 @@ def test_boxes_lie_where_the_spots_are(tmp_path: Path) -> None:
     assert found[0].size == pytest.approx((8, 8, 1))  # type: ignore[union-attr]
 
 
+def test_a_card_says_how_many_findings_are_kept(tmp_path: Path) -> None:
+    image = image_of(np.random.default_rng(3).normal(100, 30, (1, 240, 240, 1)))
+    network = card()["network"]
+    assert len(detector(tmp_path).predict([image]).findings) == 10
+    assert len(detector(tmp_path, network={**network, "most": 60}).predict([image]).findings) == 60
+    for most in (0, 10**6, "x"):
+        with pytest.raises(BundleError):
+            detector(tmp_path, network={**network, "most": most})
+
+
 @pytest.mark.parametrize("spacing", [2.0, 2.5, 4.0])
 def test_boxes_are_in_the_inputs_own_pixels(tmp_path: Path, spacing: float) -> None:
     image = image_of(spots((203, 167), (60, 100), half=8))

@@ -11,7 +11,7 @@ from vesalius.core.errors import UsageError
 from vesalius.core.finding import Box, Finding, Mask, Point
 from vesalius.core.grid import Grid
 from vesalius.core.image import Image, Kind
-from vesalius.measures.target import find_target
+from vesalius.measures.target import find_target, most_marks
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,12 @@ def case(number, covariates=None, findings=(), assessed=False):
 
 def cohort(tmp_path, *cases):
     return Cohort("study", tmp_path, tuple(cases))
+
+
+def test_as_many_marks_are_kept_as_lesions_may_ask_for():
+    box = Box("i", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert most_marks([]) == most_marks([[], [(0, box)] * 5]) == 10
+    assert most_marks([[(0, box)] * 5 + [(1, box)] * 12, [(0, box)] * 8]) == 24
 
 
 def test_covariates_become_classes_in_their_order(tmp_path):

@@ -25,7 +25,7 @@ from vesalius.core.identity import seen_hash
 from vesalius.core.image import Image
 from vesalius.core.progress import Progress, Silent
 from vesalius.core.protocols import RESEARCH_ONLY
-from vesalius.measures.target import Target
+from vesalius.measures.target import Target, most_marks
 
 _TOLD = 10  # most important features that the card names
 _LEAST_RADIUS = 2.5  # pixels of the field that the smallest lesions should have
@@ -49,7 +49,7 @@ class DetectionSettings:
         radii: how many radii are looked for, spread over those of the training lesions.
         hard: false candidates per image that the judge learns from, the ones most like lesions.
         easy: other false candidates per image that it learns from.
-        most: candidates kept per image and class.
+        most: candidates kept per image and class, where no training image has many lesions.
         overlap: share of the radii that two candidates kept may come near.
     """
 
@@ -214,7 +214,8 @@ def _planned(images: Sequence[_Looked], settings: DetectionSettings) -> dict[str
     # Small lesions are given a finer field, so that the smallest radius is a few pixels.
     side = int(np.clip(_LEAST_RADIUS / max(low, 1e-6), side, 2 * side))
     radii = radii_of(max(0.8 * low, 1.5 / side), min(max(1.1 * high, 2.5 / side), 0.5), settings.radii)
-    return {"side": side, "radii": list(radii), "dark": _is_dark(images, side)}
+    most = max(settings.most, most_marks(places for _, _, places in images))
+    return {"side": side, "radii": list(radii), "dark": _is_dark(images, side), "most": most}
 
 
 def _is_dark(images: Sequence[_Looked], side: int) -> bool:
@@ -321,7 +322,7 @@ def _card(
         "how": how,
         "target": rival.target.name,
         "classes": [{"value": n, "name": item, "code": None} for n, item in enumerate(rival.target.classes, start=1)],
-        "parameters": asdict(rival.settings),
+        "parameters": {**asdict(rival.settings), "most": plan["most"]},
         "plan": dict(plan),
         "seed": rival.seed,
         "inputs": list(inputs),

@@ -7,6 +7,7 @@ an offset per class; Guo et al., ICML 2017).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,13 +179,17 @@ def _held_out(
 
 def _logistic(features: FloatArray, labels: Array, strengths: Sequence[float]) -> list[FloatArray]:
     """(classes, features + 1) weights for each strength, each started from the one before."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=300, tol=1e-4, warm_start=True)
     found = []
     for strength in strengths:
         model.set_params(C=strength)
-        model.fit(features, labels)
+        with warnings.catch_warnings():
+            # Each strength is judged by its loss out of fold: one that was not followed to the end is a candidate too.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(features, labels)
         weights = np.concatenate([model.coef_, model.intercept_[:, None]], axis=1)
         found.append(np.concatenate([np.zeros_like(weights), weights]) if len(weights) == 1 else weights)
     return found

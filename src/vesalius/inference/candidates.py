@@ -9,7 +9,7 @@ import numpy as np
 from vesalius.core.grid import Array
 from vesalius.imaging.resample import Float32
 
-MOST = 40  # candidates kept per image and class before they are judged
+_MOST = 40  # candidates kept per image and class before they are judged, and twice as many as will be findings
 _LEAST = 1e-3  # heat below this is no candidate
 _SMOOTH = 0.7  # sigma, heat voxels
 _APART = 0.5  # of two candidates nearer than this share of the larger one's half sizes, the better stays
@@ -76,21 +76,24 @@ def with_points(
     return Candidates(every.centres[best], every.sizes[best], every.heat[best])
 
 
-def candidates(heat: Float32, log_sizes: Float32, stride: tuple[int, ...]) -> Candidates:
+def candidates(heat: Float32, log_sizes: Float32, stride: tuple[int, ...], most: int = 10) -> Candidates:
     """Local maxima of one class's heat, overlapping ones left out.
 
     Args:
         heat: (i, j, k) probabilities.
         log_sizes: (2 or 3, i, j, k) logarithms of sizes in voxels of the view; the third is 0 on planes.
         stride: voxels of the view per voxel of heat, along each axis.
+        most: as many of them will be findings; more are kept to be judged.
     """
     from scipy import ndimage
+
+    kept_at_most = max(_MOST, 2 * most)
 
     smooth = ndimage.gaussian_filter(heat, [0.0 if size == 1 else _SMOOTH for size in heat.shape])
     window = [1 if size == 1 else 3 for size in heat.shape]
     peaks = np.argwhere((smooth >= ndimage.maximum_filter(smooth, window)) & (smooth > _LEAST))
     values = smooth[tuple(peaks.T)]
-    order = np.argsort(-values, kind="stable")[: 20 * MOST]
+    order = np.argsort(-values, kind="stable")[: 20 * kept_at_most]
     peaks, values = peaks[order], values[order]
     lengths = np.zeros((len(peaks), 3))
     lengths[:, : len(log_sizes)] = log_sizes[(slice(None), *peaks.T)].T
@@ -102,7 +105,7 @@ def candidates(heat: Float32, log_sizes: Float32, stride: tuple[int, ...]) -> Ca
         reach = np.maximum(_APART * 0.5 * np.maximum(sizes[kept], sizes[number]), _NEAREST * steps)
         if not kept or (np.square(away / reach).sum(1) >= 1.0).all():
             kept.append(number)
-        if len(kept) == MOST:
+        if len(kept) == kept_at_most:
             break
     centres = peaks[kept] * steps + (steps - 1) / 2
     return Candidates(centres, sizes[kept], values[kept])

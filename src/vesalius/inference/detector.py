@@ -22,7 +22,7 @@ from vesalius.inference.second_look import SecondLook, features
 from vesalius.inference.second_opinion import SecondOpinion, joined, marks_of
 from vesalius.store.bundle import Bundle
 
-_MOST = 10  # findings per image and class
+_MOST_FINDINGS = 1000  # per image and class, that a card may ask for
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +57,18 @@ class Detector(BundledNetwork):
                 _triple(network["stride"]), _triple(network["multiple"]),
                 tuple(sorted({int(axis) for axis in network["mirror_axes"]})),
             )  # fmt: skip
+            self._most = int(network.get("most", 10))
             look, opinion = bundle.card.get("second_look"), bundle.card.get("second_opinion")
             others = bundle.card.get("other_views")
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError("The card's network cannot be read.", remedy="Fit again.", file=bundle.folder) from error
         sizes = (*self._geometry.stride, *self._geometry.multiple)
-        if min(sizes) < 1 or max(sizes) > 1024 or not set(self._geometry.mirror_axes) <= {0, 1, 2}:
+        if (
+            not 1 <= self._most <= _MOST_FINDINGS
+            or min(sizes) < 1
+            or max(sizes) > 1024
+            or not set(self._geometry.mirror_axes) <= {0, 1, 2}
+        ):
             raise BundleError("The card's network makes no sense.", remedy="Fit again.", file=bundle.folder)
         self._look = SecondLook.from_json(look) if look else None
         self._opinion = SecondOpinion.from_json(opinion) if opinion else None
@@ -79,9 +85,9 @@ class Detector(BundledNetwork):
             images: intensity images, planes or volumes as the detector was fitted on.
 
         Returns:
-            A prediction whose `findings` have a `Box` each, the most certain first, at most 10 per image and
-            class. Scores are 0..1. `details` holds `images` (ids that were looked at) and `aside` (reason by
-            image id, for those of several that could not be used).
+            A prediction whose `findings` have a `Box` each, the most certain first, at most ten per image and class,
+            or twice the most lesions that a training image had. Scores are 0..1. `details` holds `images` (ids that
+            were looked at) and `aside` (reason by image id, for those of several that could not be used).
 
         Raises:
             UnusableInput: none of the images can be used.
@@ -110,7 +116,7 @@ class Detector(BundledNetwork):
         return [
             Finding(self._names[number], float(np.clip(score[index], 0, 1)), one.boxes[number][index])
             for one, score in zip(looked, scores, strict=True)
-            for index in np.argsort(-score, kind="stable")[:_MOST]
+            for index in np.argsort(-score, kind="stable")[: self._most]
         ]
 
     def _look_at(self, image: Image) -> _LookedAt:
@@ -126,7 +132,7 @@ class Detector(BundledNetwork):
         said = self._filters.predict([image]).findings if self._opinion and self._filters else ()
         looked = _LookedAt(image.id, pose_of(image.role, seen), [], [], [])
         for name, one in zip(self._names, heat, strict=True):
-            found = candidates(one, sizes, self._geometry.stride)
+            found = candidates(one, sizes, self._geometry.stride, self._most)
             if self._look is not None:
                 found = with_points(found, seen.array, one, sizes, self._geometry.stride)
             score = found.heat

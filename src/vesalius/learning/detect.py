@@ -45,7 +45,7 @@ _ENOUGH_STEPS = 600  # of each network, where there is a choice
 _LEAST_STEPS = 150  # of a pretrained network; with fewer, a smaller one is quicker to be of use
 _MEASURING_SHARE = 0.03  # of the budget, at most, goes into measuring ways of computing
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for the second look and export
-_JUDGING_SECONDS = 0.2  # per image: candidates, features and their classifier
+_JUDGING_SECONDS = 0.2  # per image and class with few lesions: candidates, features and their classifier
 
 Part = tuple[list[LookedOver], list[LookedOver]]
 
@@ -108,7 +108,7 @@ def fit_detection(
     torch.set_num_threads(plan.threads)
     for sentence in plan.sentences():
         progress.say(sentence)
-    looking = _looking(plan, images)
+    looking = _looking(plan, images, classes)
     averages, states = [], []
     for number, (learned, _) in enumerate(parts):
         if plan.folds > 1:
@@ -172,6 +172,7 @@ def _finished(
         "network": {
             "patch": list(plan.patch), "stride": list(plan.stride), "multiple": list(plan.multiple),
             "mirror_axes": list(plan.augmentation.mirror_axes), "outputs": ["heat", "size"],
+            "most": plan.most,
         },
         "second_look": None if scoring.look is None else scoring.look.as_json(), "second_opinion": opinion,
         "other_views": None if scoring.others is None else scoring.others.as_json(),
@@ -297,18 +298,19 @@ def _measured(
         if seconds < 0.97 * best.seconds_per_step:
             best = replace(way, seconds_per_step=seconds)
     # Fewer networks where all of them would hardly learn anything; those that were asked for are trained.
-    steps = _share(deadline, settings.minutes, _looking(best, images), 1) / best.seconds_per_step
+    steps = _share(deadline, settings.minutes, _looking(best, images, classes), 1) / best.seconds_per_step
     folds = best.folds
     while settings.folds == 1 and folds > 2 and steps / folds < _ENOUGH_STEPS:
         folds -= 1
     return replace(best, folds=folds, filters=best.filters and folds > 1, steps=max(20, int(steps / folds)))
 
 
-def _looking(plan: DetectPlan, images: Sequence[LookedOver]) -> float:
+def _looking(plan: DetectPlan, images: Sequence[LookedOver], classes: int) -> float:
     """Seconds that the out-of-fold look at every image takes: a third of a step's work per voxel and view."""
     voxels = sum(float(np.prod(image.shape)) for image in images) * (1 + len(plan.augmentation.mirror_axes))
     per_voxel = 0.4 * plan.seconds_per_step / (plan.batch * float(np.prod(plan.patch)))
-    return per_voxel * voxels + _JUDGING_SECONDS * len(images)
+    judging = _JUDGING_SECONDS * classes * max(1.0, plan.most / 20)
+    return per_voxel * voxels + judging * len(images)
 
 
 def _share(deadline: float, minutes: float, looking: float, networks: int) -> float:
@@ -336,7 +338,7 @@ def _judged(
         heat, sizes = heat_map(image.array, runner(network, plan.device), geometry)
         said = filters.marks.get(image.image, []) if filters is not None else []
         for of_class, name in enumerate(question.classes):
-            found = candidates(heat[of_class], sizes, plan.stride)
+            found = candidates(heat[of_class], sizes, plan.stride, plan.most)
             found = with_points(found, image.array, heat[of_class], sizes, plan.stride)
             table = features(image.array, heat[of_class], found, plan.stride)
             marks = None if filters is None else marks_of(said, name, image.seen)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,7 +56,7 @@ class Judged:
     table: Array
     marks: Candidates | None = None
 
-    @property
+    @cached_property
     def hit(self) -> Array:
         """(n, lesions) which candidate lies in which lesion of the class."""
         rows = [hits(self.image, place, self.of_class) for place in self.found.centres]

@@ -14,6 +14,7 @@ from vesalius.imaging.augmentation import AugmentationSettings
 from vesalius.imaging.contrast import ViewRecipe
 from vesalius.imaging.mammogram import looks_like_mammogram
 from vesalius.learning.detect_data import Places
+from vesalius.measures.target import most_marks
 
 _MEDIAN_LESION, _SMALL_LESION = 21.0, 5.0  # voxels of the view that the median and a small lesion shall span
 _LEAST_EDGE = {True: 160, False: 48}  # a view of the median image is not made smaller than this
@@ -46,6 +47,7 @@ class DetectPlan:
         rate, weight_decay, warm_up: of AdamW and the cosine.
         augmentation: how patches are changed.
         device, threads, bfloat16: where and how it is computed.
+        most: findings per image and class.
         turns: for each network where the clock changed its number of steps.
         seconds_per_step: as measured.
     """
@@ -66,6 +68,7 @@ class DetectPlan:
     bfloat16: bool = False
     pretrained: bool = False
     filters: bool = False
+    most: int = 10
     turns: tuple[tuple[tuple[int, int], ...], ...] = ()
     seconds_per_step: float = 0.0
 
@@ -96,7 +99,7 @@ class DetectPlan:
         if data.get("format") != _FORMAT or data.get("task") != "detection":
             raise UsageError("The stored plan is not one of a detection that this program knows.", remedy=remedy)
         try:
-            whole = {"pretrained": False, "filters": False, **data}
+            whole = {"pretrained": False, "filters": False, "most": 10, **data}
             values = {field.name: whole[field.name] for field in fields(cls)}
             changes = dict(values["augmentation"])
             changes["mirror_axes"] = tuple(changes["mirror_axes"])
@@ -172,6 +175,7 @@ def first_plan(cases: Sequence[tuple[Case, Places]], folds: int, device: str, th
         view=ViewRecipe(aim, channels, mammogram), planar=planar, patch=(edge, edge, 1 if planar else edge),
         batch=_BATCH[planar], widths=_WIDTHS[planar], folds=max(1, several), steps=20, rate=_RATE, weight_decay=1e-2,
         warm_up=0.05, device=device, threads=threads,
+        most=most_marks(lesions for _, places in cases for lesions in places.values()),
         augmentation=AugmentationSettings(
             rotation=20.0, scaling=0.2, shift=4.0, elastic=2.0, elastic_spacing=24, mirror_axes=mirror, intensity=0.2
         ),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -245,3 +246,16 @@ def boxes_of_mask(mask: Mask) -> list[Box]:
         width, height, depth = (float(value) for value in high - low)
         found.append(Box(mask.image.id, (i, j, k), (width, height, depth)))
     return found
+
+
+def most_marks(lesions: Iterable[Sequence[tuple[int, Box]]]) -> int:
+    """Marks per image and class that are worth keeping, so that a curve can be drawn and no lesion goes without.
+
+    Args:
+        lesions: (class, box) of each image to learn from.
+
+    Returns:
+        Ten, or twice the lesions of one class in the image that has most.
+    """
+    counts = (Counter(number for number, _ in boxes) for boxes in lesions)
+    return max(10, 2 * max((count for each in counts for count in each.values()), default=0))

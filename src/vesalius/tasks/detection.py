@@ -23,7 +23,7 @@ from vesalius.tasks.detection_pictures import case_pictures
 from vesalius.tasks.detection_problems import problems
 from vesalius.tasks.site import Site
 
-MOST_CANDIDATES = 30  # of one image and class; the surest are judged
+MOST_CANDIDATES = 100  # of one image and class; the surest are judged
 
 
 class Detection:
