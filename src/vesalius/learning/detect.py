@@ -45,7 +45,7 @@ _ENOUGH_STEPS = 600  # of each network, where there is a choice
 _LEAST_STEPS = 150  # of a pretrained network; with fewer, a smaller one is quicker to be of use
 _MEASURING_SHARE = 0.03  # of the budget, at most, goes into measuring ways of computing
 _RESERVE_SECONDS, _RESERVE_SHARE = 4.0, 0.02  # kept for the second look and export
-_JUDGING_SECONDS = 0.2  # per image and class with few lesions: candidates, features and their classifier
+_JUDGING_SECONDS = 0.15  # per image and class: candidates, features and their classifier
 
 Part = tuple[list[LookedOver], list[LookedOver]]
 
@@ -309,8 +309,7 @@ def _looking(plan: DetectPlan, images: Sequence[LookedOver], classes: int) -> fl
     """Seconds that the out-of-fold look at every image takes: a third of a step's work per voxel and view."""
     voxels = sum(float(np.prod(image.shape)) for image in images) * (1 + len(plan.augmentation.mirror_axes))
     per_voxel = 0.4 * plan.seconds_per_step / (plan.batch * float(np.prod(plan.patch)))
-    judging = _JUDGING_SECONDS * classes * max(1.0, plan.most / 20)
-    return per_voxel * voxels + judging * len(images)
+    return per_voxel * voxels + _JUDGING_SECONDS * classes * len(images)
 
 
 def _share(deadline: float, minutes: float, looking: float, networks: int) -> float:

@@ -28,6 +28,7 @@ _LEAST_HITS = 12  # fewer hit lesions cannot carry more than the heat alone
 _LEAST_GAIN = 1.0  # lesions that the other views must find more, on average over the rates, to count
 _STRENGTH = 0.02  # C of the logistic regression: features are many, lesions few
 _TREES = {"n_estimators": 80, "learning_rate": 0.05, "max_depth": 2, "subsample": 0.6, "min_samples_leaf": 20}
+_TREE_ROWS = 8000  # candidates that a tree is grown from, at most
 
 
 class Scorer(Protocol):
@@ -296,7 +297,8 @@ def with_trees(table: Array, truth: Array, seed: int, share: float = 0.5) -> Sec
     from sklearn.ensemble import GradientBoostingClassifier
 
     straight = regression(table, truth)
-    boosted = GradientBoostingClassifier(random_state=seed, **_TREES).fit(table, truth)
+    share_of_rows = min(float(_TREES["subsample"]), _TREE_ROWS / len(table))
+    boosted = GradientBoostingClassifier(random_state=seed, **{**_TREES, "subsample": share_of_rows}).fit(table, truth)
     start = float(np.log(truth.mean() / (1 - truth.mean())))
     trees = tuple(_plain(tree[0].tree_, float(_TREES["learning_rate"])) for tree in boosted.estimators_)
     return SecondLook(straight.mean, straight.scale, straight.weights, straight.bias, trees, start, share)
