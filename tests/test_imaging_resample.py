@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vesalius.core.grid import Grid
@@ -45,6 +45,7 @@ def test_constants_stay_constant_and_weights_add_up(shape, spacing, aim, order) 
 
 
 @settings(max_examples=40, deadline=None)
+@example(spacing=(1.0, 2.375, 2.0), aim=(1.0, 3.0, 3.0), order=1, angle=0.0)
 @given(
     spacing=st.tuples(*[st.floats(0.5, 3.0)] * 3),
     aim=st.tuples(*[st.floats(0.5, 3.0)] * 3),
@@ -62,7 +63,8 @@ def test_a_ramp_in_patient_space_stays_that_ramp(spacing, aim, order, angle) -> 
     margin = 2.5 * np.maximum(np.asarray(aim) / spacing, 1.0) + 1
     inner = ((index > margin) & (index < 23 - margin)).all(axis=-1)
     wrong = np.abs(result - lattice(target) @ slope)[inner]
-    assert not wrong.size or wrong.max() < 0.12 * max(*spacing, *aim)
+    # Sampled kernels place each axis within 6 % of the larger spacing; the ramp adds the three up.
+    assert not wrong.size or wrong.max() < 0.06 * np.abs(slope).sum() * max(*spacing, *aim)
 
 
 def test_finer_and_back_is_nearly_the_same() -> None:

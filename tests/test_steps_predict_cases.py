@@ -162,18 +162,19 @@ def test_without_a_study_uid_images_of_strangers_stay_apart(tmp_path):
 def test_a_card_says_whether_cases_were_learned_from_as_a_whole(tmp_path, own_key):
     folder, rng = tmp_path / "in", np.random.default_rng(0)
     folder.mkdir()
-    lines, kinds = ["image,woman"], ["image,kind"]
+    lines, kinds = ["image,woman"], ["image,kind,part"]
     for woman in range(15):
         for view in range(2):
             array = rng.normal(100, 20, (40, 40)) + 60 * (woman % 2) * (np.indices((40, 40)).sum(0) % 8 < 4)
             write_png(folder / f"w{woman}_{view}.png", np.clip(array, 0, 255).astype(np.uint8))
             lines.append(f"w{woman}_{view},{woman}")
-            kinds.append(f"w{woman}_{view},{'striped' if woman % 2 else 'plain'}")
+            kinds.append(f"w{woman}_{view},{'striped' if woman % 2 else 'plain'},{'test' if woman > 10 else 'train'}")
     (tmp_path / "cases.csv").write_text("\n".join(lines))
     (tmp_path / "kinds.csv").write_text("\n".join(kinds))
     cohort = vs.ingest(folder, into=tmp_path / "study", table=tmp_path / "cases.csv", patient="woman", case="woman")
     assert len(cohort.cases) == 15
     cohort = vs.label(cohort, table=tmp_path / "kinds.csv")
+    cohort = vs.split(cohort, column="part")
     vs.fit(cohort, "classification", target="kind", minutes=0.2, to=tmp_path / "striped", rival=False)
     assert json.loads((tmp_path / "striped" / "card.json").read_text())["pooled"] is True
     rows = vs.predict(tmp_path / "striped", folder, to=tmp_path / "out", table=tmp_path / "cases.csv", case="woman")
